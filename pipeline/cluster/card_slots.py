@@ -30,22 +30,14 @@ class CardSlot:
     cards: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class LeftoverCards:
+def _left_over(card: Card, number: int, wanted: int) -> str:
     """``number`` cards like ``card`` are too few for a slot of ``wanted``."""
-
-    card: Card
-    number: int
-    wanted: int
-
-    def __str__(self) -> str:
-        kind = self.card.title
-        return f"{self.number}x {kind} left over: an engine takes {self.wanted} alike"
+    return f"{number}x {card.title} left over: an engine takes {wanted} alike"
 
 
-def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], list[LeftoverCards]]:
-    """The slots of one machine, and the cards left over. ``cards``: by their numbers; neighbours
-    share a slot."""
+def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], list[str]]:
+    """The slots of one machine, and the cards left over, in words. ``cards``: by their numbers;
+    neighbours share a slot."""
     kinds: dict[str, list[int]] = {}
     for number, card in cards.items():
         kinds.setdefault(card.name, []).append(number)
@@ -58,7 +50,7 @@ def divide(cards: Mapping[int, Card], spread: Spread) -> tuple[list[CardSlot], l
             CardSlot(card, tuple(numbers[at : at + wanted])) for at in range(0, whole, wanted)
         ]
         if whole < len(numbers):
-            left.append(LeftoverCards(card, len(numbers) - whole, wanted))
+            left.append(_left_over(card, len(numbers) - whole, wanted))
     return slots, left
 
 
@@ -100,9 +92,9 @@ def known_model(reference: str) -> ModelSpec | None:
 
 def asked_slots(
     asked: Sequence[tuple[int, Card]], spread: Spread, wanted: int = 1
-) -> tuple[list[tuple[int, Card, int]], list[LeftoverCards]]:
+) -> tuple[list[tuple[int, Card, int]], list[str]]:
     """For cards that a user names: (number of engines, their card, cards per engine), and the cards
-    left over.
+    left over, in words.
 
     Cards listed together ("2x rtx3060") are in one machine, but each laptop is its own machine.
     ``wanted``: the job's tensor_parallel_size. Raises UsageError if no machine has so many.
@@ -118,7 +110,7 @@ def asked_slots(
         if whole:
             engines[card, cards] = engines.get((card, cards), 0) + whole
         if number > whole * cards:
-            left.append(LeftoverCards(card, number - whole * cards, cards))
+            left.append(_left_over(card, number - whole * cards, cards))
     return [(number, card, cards) for (card, cards), number in engines.items()], left
 
 

@@ -272,7 +272,7 @@ def _own_groups(
     number = min(len(slots) if wanted == "auto" else wanted, most)
     groups = alike(engine_on(slot) for slot in slots[:number])
     for line in (*left, *said_of(job, groups)):
-        say(str(line))
+        say(line)
     return groups
 
 
@@ -352,7 +352,7 @@ def asked_groups(
         EngineGroup(number, card, cards=cards, engine=engine) for number, card, cards in slots
     ]
     for line in (*left, *said_of(job, groups)):
-        say(str(line))
+        say(line)
     return groups
 
 

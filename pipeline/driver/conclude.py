@@ -12,15 +12,13 @@ from pipeline.driver.plan.plan import Plan, sort_out
 from pipeline.driver.plan.provenance import provenance
 from pipeline.driver.trust.rewrite_reports import REPORTED_ROWS, rewrite_reports, write_pages
 from pipeline.driver.trust.trust import trust_run
-from pipeline.errors import (
-    JobFailed,
-)
+from pipeline.errors import JobFailed
 from pipeline.output.columns.probabilities import why_not_sure
 from pipeline.output.commit.records import REPORT
 from pipeline.output.dataset import Dataset
 from pipeline.output.shared_answers import agreements, read_shared
 from pipeline.output.tally import Tally
-from pipeline.report.energy import Energy, energy_of
+from pipeline.report.energy import energy_of
 from pipeline.report.summary import Foretold, Summary, Work, measured
 
 
@@ -79,7 +77,7 @@ def conclude(
             provenance(plan),
             gold=label.gold_name if label else None,
             foretold=_foretold(outcome.forecast),
-            energy=_energy(outcome.final),
+            energy=energy_of(outcome.final.vitals.values()) if outcome.final else None,
             price_kwh=plan.job.resources.price_kwh,
             api_price=plan.job.resources.api_price,
             agreement=agreements(read_shared(dataset.storage)) if plan.job.resources.mixed else (),
@@ -97,10 +95,6 @@ def _foretold(forecast: Forecast | None) -> Foretold | None:
         return None
     p = forecast.prediction
     return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
-
-
-def _energy(final: Snapshot | None) -> Energy | None:
-    return None if final is None else energy_of(final.vitals.values())
 
 
 def _work_done(final: Snapshot | None, started: float) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from pipeline.driver.forecast.request_shape import request_shape
 from pipeline.driver.forecast.types import Forecast
 from pipeline.driver.plan.plan import Plan
 from pipeline.driver.plan.provenance import provenance
-from pipeline.driver.plan.shared_rows import shared_rows
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.graceful_stop import GracefulStop
 from pipeline.driver.stop.stop import Stop
@@ -22,10 +22,11 @@ from pipeline.driver.workers.supervisor import Supervisor
 from pipeline.engine.machine.card_notes import CardNotes
 from pipeline.input.changes.compare import absolute
 from pipeline.input.shard import Shard
-from pipeline.input.units import predicted_costs, working_order
+from pipeline.input.units import Unit, predicted_costs, working_order
 from pipeline.job.job import Job
 from pipeline.logs import current_run
 from pipeline.output.runs.run_log import LogPlace
+from pipeline.rows.row_range import RowRange
 from pipeline.rows.workload import Lengths
 from pipeline.simulate.run_trace import REQUESTS
 from pipeline.worker.coordination.messages import WorkerSpec
@@ -35,6 +36,8 @@ if TYPE_CHECKING:  # they import Ray, which a plan does not need
     from pipeline.cluster.ray_cluster import Cluster
 
 _POLL_SECONDS = 1.0
+_SHARED_ROWS, _SHARED_PLACES = 48, 12
+_LEAST_SHARE = 8  # no more than one row in so many is computed twice
 
 
 def work_through(
@@ -53,7 +56,7 @@ def work_through(
     ``known_lengths``: of answers, if any are known; ``membership``: watches which machines join and
     leave the rack; ``deadline``: when the run is stopped.
     """
-    from pipeline.driver.coordinator.actor import CoordinatorHandle
+    from pipeline.driver.coordinator.actor import CoordinatorHandle, CoordinatorSpec
     from pipeline.driver.workers.worker_handle import wait_for_any
 
     job = plan.job
@@ -71,21 +74,17 @@ def work_through(
         log=_log_place(plan),
         shared_rows=shared_rows(plan.units) if job.resources.mixed and plan.redo is None else (),
     )
-    done = [record.row_range for record in plan.committed.values()]
-    rates = {p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed}
-    costs = predicted_costs(plan.units, plan.input.files.shards)
-    order = working_order(plan.units, plan.input.files.shards)
-    coordinator = CoordinatorHandle(
-        plan.units,
-        done,
-        rates,
-        costs,
-        order,
+    coordinator_spec = CoordinatorSpec(
+        units=plan.units,
+        done=[record.row_range for record in plan.committed.values()],
+        rates={p.group.name: 1 / p.estimate.cost.seconds for p in forecast.placed},
+        costs=predicted_costs(plan.units, plan.input.files.shards),
+        order=working_order(plan.units, plan.input.files.shards),
         output=spec.job.output.path if plan.redo is None else None,
         silence_seconds=job.faults.silence_seconds,
         log=spec.log,
-        check=cluster.check_head,
     )
+    coordinator = CoordinatorHandle(coordinator_spec, check=cluster.check_head)
     graceful = GracefulStop(stop, job.faults.grace_seconds, coordinator, watcher)
     absences = Availability(job.resources, _desktops(job, watcher), watcher.note)
     supervisor = Supervisor(plan, cluster, watcher, coordinator, spec, absences)
@@ -178,3 +177,18 @@ def _with_absolute_folders(job: Job) -> Job:
     placed = {"store": absolute(store)} if store is not None else {}
     duplicates = job.duplicates.model_copy(update=placed)
     return job.model_copy(update={"output": output, "duplicates": duplicates})
+
+
+def shared_rows(units: Sequence[Unit]) -> tuple[RowRange, ...]:
+    """The rows that unlike engines all answer: a few dozen of ``units``, from places spread evenly
+    over them."""
+    filled = [unit for unit in units if unit.rows]
+    wanted = min(_SHARED_ROWS, sum(unit.rows for unit in filled) // _LEAST_SHARE)
+    places = min(_SHARED_PLACES, len(filled), wanted)
+    if not places:
+        return ()
+    each = -(-wanted // places)
+    chosen = [filled[at * len(filled) // places] for at in range(places)]
+    return tuple(
+        RowRange(unit.shard, unit.start, min(unit.start + each, unit.stop)) for unit in chosen
+    )

@@ -24,7 +24,6 @@ from pipeline.driver.loop import work_through
 from pipeline.driver.plan.ask_servers import ask_servers
 from pipeline.driver.plan.auto_engine import with_known_engine
 from pipeline.driver.plan.plan import InputPlan, Plan, check_input, make_plan, sort_out
-from pipeline.driver.plan.prepare_output import clean_up, take_over
 from pipeline.driver.plan.provenance import provenance
 from pipeline.driver.progress.driver_log import LoggedNotes, logged, open_log
 from pipeline.driver.progress.watcher import Watcher, Watchers
@@ -33,19 +32,16 @@ from pipeline.driver.trial.client import make_room
 from pipeline.driver.workers.slots.membership import Membership
 from pipeline.driver.workers.slots.select_engines import rack_groups
 from pipeline.engine.load import check_answer_shape
-from pipeline.errors import (
-    CommitFailed,
-    RackmillError,
-    Stopped,
-    StorageFailed,
-    UsageError,
-)
+from pipeline.errors import CommitFailed, RackmillError, Stopped, StorageFailed, UsageError
 from pipeline.humanize import count, duration, plural
+from pipeline.input.changes.content import with_contents
 from pipeline.input.shards import InputFiles, moved_since
 from pipeline.job.job import Job
 from pipeline.job.when.deadline import deadline_at
 from pipeline.output.columns.results import to_table
 from pipeline.output.dataset import Dataset
+from pipeline.output.manifest import add_contents
+from pipeline.output.runs.job_file import job_content
 from pipeline.output.runs.run_log import RunLog
 from pipeline.output.runs.run_registry import refuse_second
 from pipeline.output.tally import Tally
@@ -119,7 +115,7 @@ def run(
                 make_room(watcher.note)
             engines = select_engines(plan, watcher, cluster)
             _refuse_second(storage, watcher)  # fetching a model may have taken an hour
-            dataset = _claim(plan, storage, options.fresh)
+            dataset = claim(plan, storage, options.fresh)
         if not plan.missing:
             return conclude(plan, dataset, RunOutcome(), started, note=watcher.note)
         with under_way(plan, dataset, watcher, stop, log) as watchers:
@@ -271,16 +267,32 @@ def _refuse_second(storage: Storage, watcher: Watcher) -> None:
             raise  # no need to wait for it again; otherwise making the plan gives a better message
 
 
-def _claim(plan: Plan, storage: Storage, fresh: bool) -> Dataset:
-    """Make the output folder this job's, and repair what a crash left."""
+def claim(plan: Plan, storage: Storage, fresh: bool) -> Dataset:
+    """Make the output folder this plan's, and repair what a crash left: the first thing of a run
+    that changes anything. No other run may be at work there.
+
+    Every step leaves the folder such that the same plan, made again, finds what is left to do:
+    results of rows that are no more go before the manifest stops naming their files, and what is
+    moved is never visible twice. Raises UsageError when it is another job's, CommitFailed,
+    StorageFailed, JobFailed.
+    """
     check_store(plan.job)
     dataset = Dataset(storage)
     try:
-        take_over(plan, dataset, fresh=fresh)
+        if fresh or dataset.half_cleared:
+            dataset.clear()
+        dataset.take_over(plan.manifest)
     except (CommitFailed, OSError) as e:
         reason = e.message if isinstance(e, RackmillError) else str(e)
         raise UsageError(f"output.path is not writable: {reason}", "give another --output") from e
-    clean_up(plan, dataset)
+    if plan.missing or plan.outgrown or plan.moved:
+        dataset.reopen()
+    dataset.discard(*plan.outgrown)
+    dataset.forget_cuts(plan.stray_cuts)
+    dataset.move(plan.moved)
+    shards = with_contents(plan.input.files.shards)
+    dataset.describe(add_contents(plan.manifest, shards), job_content(plan.job))
+    dataset.recover(plan.committed.values())
     return dataset
 
 

@@ -71,7 +71,7 @@ class WorkerActor:
         card: str,
         spec: WorkerSpec,
         coordinator: RemoteActor[CoordinatorCalls],
-        setup: EngineSetup | None,
+        setup: EngineSetup,
     ) -> Progress:
         self._idle_since = None
         engine, self._engine = self._engine, None
@@ -83,7 +83,7 @@ class WorkerActor:
                 self._taken = True
             card = own_card(spec.engine_arguments, card)
             arguments = spec.engine_arguments[card]
-            if engine is None and setup is not None:
+            if engine is None:
                 self._setup = replace(setup, arguments=arguments)
             host = own_facts().host
             _log.info("at work for %s on %s of %s", spec.job.name, card, host)

@@ -60,20 +60,16 @@ class _Stream:
     def done(self) -> bool:
         return self.start >= self.opened.unit.rows  # it may have fewer rows than when it was begun
 
-    def next_rows(self, number: int) -> tuple[list[int], list[Mapping[str, Any]], dict[int, str]]:
+    def next_rows(self, number: int) -> list[tuple[int, Mapping[str, Any], str | None]]:
         """Those of the next ``number`` rows that have no result: their places, their values, and
-        what is wrong with some of them."""
+        what is wrong with them, if anything."""
         self.round_start, self.start = self.start, self.start + number
         places = self.opened.open_rows(self.round_start, self.start)
         if not places:
-            return [], [], {}
+            return []
         values, wrong = self.inputs.read(self.round_start, self.start)
-        why = {self.round_start + row: text for row, text in wrong.items()}
-        return (
-            places,
-            [values[place - self.round_start] for place in places],
-            {place: why[place] for place in places if place in why},
-        )
+        read = [(place, place - self.round_start) for place in places]
+        return [(place, values[at], wrong.get(at)) for place, at in read]
 
 
 class Feeder:
@@ -340,23 +336,18 @@ class Feeder:
     def _feed_round(self, streams: list[_Stream]) -> None:
         """The next few rows of each unit, in turn."""
         few = -(-_TOKENIZED_AT_ONCE // len(streams))
-        turns: list[tuple[int, _Stream]] = []
-        rows: list[Mapping[str, Any]] = []
-        wrong: dict[tuple[int, _Stream], str] = {}
-        for stream in streams:
-            places, plain, invalid = stream.next_rows(few)
-            turns += [(place, stream) for place in places]
-            rows += plain
-            wrong |= {(place, stream): why for place, why in invalid.items()}
+        rows = [(stream, *row) for stream in streams for row in stream.next_rows(few)]
         where = [
             (self._spec.shards[stream.opened.unit.shard].name, stream.opened.unit.start + place)
-            for place, stream in turns
+            for stream, place, _, _ in rows
         ]
-        prompts = dict(zip(turns, self._builder.build(rows, where), strict=True))
-        for place, stream in sorted(turns, key=lambda turn: turn[0] - turn[1].round_start):
-            prompt = prompts[place, stream]
-            if (place, stream) in wrong:
-                error = RowError(RowErrorType.INVALID_ROW, wrong[place, stream])
+        prompts = self._builder.build([values for _, _, values, _ in rows], where)
+        turns = zip(rows, prompts, strict=True)
+        for (stream, place, _, wrong), prompt in sorted(
+            turns, key=lambda turn: turn[0][1] - turn[0][0].round_start
+        ):
+            if wrong is not None:
+                error = RowError(RowErrorType.INVALID_ROW, wrong)
             elif isinstance(prompt, RowError):
                 error = prompt
             else:

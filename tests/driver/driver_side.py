@@ -157,9 +157,9 @@ class Rack:
     def find(self, slot: str) -> list[Earlier]:
         return [one for name, one in self.earlier.items() if keys_in(name) & keys_in(slot)]
 
-    def make(self, name: str, card: str, spec: Any, coordinator: Any, placement: Any, keeping: Any,
-             earlier: Earlier | None, cards: tuple[int, ...]) -> Handle:  # fmt: skip
-        self.hired.append(Handle(name, keeping and keeping.slot, earlier, placement, cards))
+    def make(self, name: str, card: str, spec: Any, coordinator: Any, placement: Any, setup: Any,
+             **more: Any) -> Handle:  # fmt: skip
+        self.hired.append(Handle(name, more.pop("kept_as"), placement=placement, **more))
         return self.hired[-1]
 
     def start_workers(self, after: float = 0.0) -> list[str]:

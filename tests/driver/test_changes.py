@@ -129,9 +129,7 @@ class TestAChangedFile:
     def test_one_whose_content_nobody_knows_is_done_again_when_it_was_written_to(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(
-            "pipeline.driver.plan.prepare_output.with_contents", lambda shards: shards
-        )
+        monkeypatch.setattr("pipeline.driver.run.with_contents", lambda shards: shards)
         write_input(tmp_path / "rows", 150)
         finish(job_in(tmp_path))
         os.utime(tmp_path / "rows/a.parquet", (1, 1))
@@ -306,7 +304,7 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
 ) -> None:
     """A file came in between, one went, one changed; the crash comes at any step of taking the
     folder over for that."""
-    from pipeline.driver.plan.prepare_output import clean_up, take_over
+    from pipeline.driver.run import claim
 
     write_input(tmp_path / "rows", 40, 30, 20, 10)
     finish(job_in(tmp_path))
@@ -324,8 +322,7 @@ def test_a_crash_at_any_change_never_shows_a_row_twice_and_is_gone_on_from(
         storage = _Crashing(open_storage(str(tmp_path / "out")), at)
         plan = plan_of(tmp_path)
         with contextlib.suppress(_Crash):
-            take_over(plan, Dataset(storage), fresh=False)
-            clean_up(plan, Dataset(storage))
+            claim(plan, storage, fresh=False)
         seen = ids_in(tmp_path / "out")
         assert len(set(seen)) == len(seen)
         if seen != list(range(100)):

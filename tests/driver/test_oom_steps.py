@@ -11,7 +11,10 @@ OOM = Shortage()
 
 
 def oom_steps() -> OomSteps:
-    return OomSteps({"x": START, "y": START}, {"x": EngineLimits(), "y": EngineLimits()})
+    steps = OomSteps()
+    for card in ("x", "y"):
+        steps.learn(card, START, EngineLimits())
+    return steps
 
 
 def test_the_next_engine_on_such_a_card_takes_less() -> None:

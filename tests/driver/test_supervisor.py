@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.driver.workers.slots import active_worker
+from pipeline.driver.workers.slots import slot_states
 from pipeline.errors import EngineFailed
 from tests.driver.driver_side import LATER, Earlier, Rack
 
@@ -164,7 +164,7 @@ class TestCardOfAnotherJob:
     def test_who_does_not_finish_in_time_is_ended(
         self, new_rack: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(active_worker, "_CLOSING_SECONDS", 0.0)
+        monkeypatch.setattr(slot_states, "_CLOSING_SECONDS", 0.0)
         rack = new_rack(grace=0.0)
         rack.start_workers()
         rack.loaded = {"worker-0", "worker-1"}

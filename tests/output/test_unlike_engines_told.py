@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import UsageError
-from pipeline.driver.plan.shared_rows import shared_rows
+from pipeline.driver.loop import shared_rows
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.units import Unit
 from pipeline.output.columns.results import (

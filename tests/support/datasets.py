@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from pipeline import Job
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
-from pipeline.driver.plan.prepare_output import clean_up, take_over
 from pipeline.driver.plan.provenance import provenance
+from pipeline.driver.run import claim
 from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles
@@ -90,10 +90,7 @@ def begin(
 ) -> tuple[Plan, Dataset]:
     """A plan whose folder is claimed."""
     plan = make_plan(check_input(made, rows, files), fetch=False)
-    dataset = Dataset(open_storage(made.output.path))
-    take_over(plan, dataset, fresh=False)
-    clean_up(plan, dataset)
-    return plan, dataset
+    return plan, claim(plan, open_storage(made.output.path), fresh=False)
 
 
 def finish(made: Job, fails: Fails = lambda row: False, rows: int | None = None) -> Dataset:

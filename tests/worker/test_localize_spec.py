@@ -12,7 +12,6 @@ from pipeline.errors import MachineUnfit
 from pipeline.job.engine import EngineSettings
 from pipeline.model.folder import ModelFolder
 from pipeline.output.commit.records import MANIFEST
-from pipeline.output.dataset import Dataset
 from pipeline.worker.coordination.messages import WorkerSpec
 from pipeline.worker.localize_spec import localize_spec
 from tests.chaos import in_process
@@ -23,12 +22,12 @@ from tests.support.next_door import worker_spec
 def spec(tmp_path: Path) -> WorkerSpec:
     """Of a small job whose output is begun."""
     from pipeline import plan
-    from pipeline.driver.plan.prepare_output import take_over
+    from pipeline.driver.run import claim
     from pipeline.storage.base import open_storage
 
     in_process.prepare(tmp_path)
     made = plan(in_process.job(tmp_path, str(tmp_path / "out")))
-    take_over(made, Dataset(open_storage(made.job.output.path)), fresh=False)
+    claim(made, open_storage(made.job.output.path), fresh=False)
     return worker_spec(made)
 
 

@@ -64,7 +64,7 @@ class DesktopAgents:
                 if one.actor is None:
                     options = ActorOptions(0, {}, node=node).options
                     one.actor = start_actor(_Agent, options, self._quiet_seconds, self._engines)
-                one.pending = one.actor.call(_Agent.look, dict(cards))
+                one.pending = one.actor.call(DesktopWatch.look, dict(cards))
             if one.blind and not blind:
                 where = hosts.get(node) or "this machine"
                 self._say(
@@ -90,14 +90,10 @@ class DesktopAgents:
 
 
 @ray.remote(num_cpus=0, max_restarts=0)
-class _Agent:
+class _Agent(DesktopWatch):
     """Watches the cards of its machine. Its parent is Ray's own process there, which also started
     all workers."""
 
     def __init__(self, quiet_seconds: float, engines: bool) -> None:
-        self._watch = DesktopWatch(quiet_seconds, engines, family=os.getppid())
-        self._watch.start()
-
-    def look(self, ours: Mapping[int, Ours]) -> dict[int, YieldDecision] | None:
-        """As ``DesktopWatch.look``."""
-        return self._watch.look(ours)
+        super().__init__(quiet_seconds, engines, family=os.getppid())
+        self.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,17 +36,13 @@ class Machine:
 def machines(gcs: Gcs) -> list[Machine]:
     """The machines that are there now, the head first. Raises HeadGone."""
     alive = [node for node in gcs.nodes() if node.alive]
-    return with_facts(gcs, sorted(alive, key=lambda n: (not n.is_head, n.address, n.name)))
-
-
-def with_facts(gcs: Gcs, nodes: Iterable[Node]) -> list[Machine]:
-    """``nodes`` with the facts that they, or tasks that examined them, have written."""
-    listed = list(nodes)
-    said = gcs.all([name for node in listed for name in _names(node)])
-    return [Machine(node, _facts(node, said)) for node in listed]
+    alive.sort(key=lambda n: (not n.is_head, n.address, n.name))
+    said = gcs.all([name for node in alive for name in _names(node)])
+    return [Machine(node, _facts(node, said)) for node in alive]
 
 
 def _facts(node: Node, said: dict[str, bytes]) -> MachineFacts | None:
+    """What the machine, or a task that examined it, has written."""
     for name in _names(node):
         if name in said:
             with suppress(ValueError):

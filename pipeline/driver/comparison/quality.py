@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from pydantic_core import to_jsonable_python
 
 from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.driver.progress.watcher import Watcher
@@ -61,12 +62,11 @@ class QualityReport:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; each statistic as {value, low, high}. A number that is none is null."""
-        content = asdict(self)
+        content: dict[str, Any] = to_jsonable_python(self, inf_nan_mode="null")
         content["candidates"] = [
             {"model": c["model"], **c["quality"]} for c in content["candidates"]
         ]
-        plain: dict[str, Any] = _finite(content)
-        return plain
+        return content
 
 
 def compare(
@@ -229,12 +229,3 @@ def _check_vocabularies(
 
 def _tokenizer_file(model: ModelFolder) -> bytes:
     return (model.path / "tokenizer.json").read_bytes()
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list | tuple) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import ray
@@ -13,11 +13,8 @@ from ray.exceptions import RayError, RayTaskError
 from pipeline.cluster.actor_options import ActorOptions
 from pipeline.cluster.remote_actor import RemoteActor, RemoteFuture, start_actor
 from pipeline.dispatch.dispatcher import Sizing
-from pipeline.dispatch.poison_rows import DeathMemory
-from pipeline.driver.coordinator.coordinator import Coordinator, Snapshot
+from pipeline.driver.coordinator.coordinator import NOTHING_YET, Coordinator, Snapshot
 from pipeline.driver.workers.death import DeathOutcome, Sighting
-from pipeline.engine.machine.vitals import Vitals
-from pipeline.engine.protocol import EngineFacts
 from pipeline.errors import JobFailed, RackmillError
 from pipeline.input.units import Unit
 from pipeline.output.dataset import Dataset
@@ -25,51 +22,39 @@ from pipeline.output.runs.run_log import COORDINATOR, LogPlace, RunLog
 from pipeline.printable import first_line
 from pipeline.rows.row_range import RowRange
 from pipeline.storage.base import open_storage
-from pipeline.worker.coordination.messages import Progress
 
 _CHECK_SECONDS = 2.0
 _CLOSING_SECONDS = 1.0  # for the log's last lines
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class CoordinatorSpec:
+    """What ``Coordinator`` is made of. ``output``: where its commit records are, in case it is
+    lost; None: they do not say what is left to do. ``log``: of the run."""
+
+    units: Sequence[Unit]
+    done: Sequence[RowRange]
+    rates: Mapping[str, float]
+    costs: Sequence[float] | None
+    order: Sequence[int] | None
+    output: str | None
+    silence_seconds: float
+    log: LogPlace | None
+
+
 class CoordinatorHandle:
     """The coordinator actor, from the driver."""
 
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        done: Sequence[RowRange],
-        rates: Mapping[str, float],
-        costs: Sequence[float] | None,
-        order: Sequence[int] | None,
-        *,
-        output: str | None,
-        silence_seconds: float,
-        log: LogPlace | None = None,
-        check: Callable[[], None] = lambda: None,
-    ) -> None:
-        """As ``Coordinator``. ``output``: where its commit records are, in case it is lost; None:
-        they do not say what is left to do. ``check``: called while the coordinator does not answer;
-        raises if it never will."""
+    def __init__(self, spec: CoordinatorSpec, check: Callable[[], None]) -> None:
+        """``check``: called while the coordinator does not answer; raises if it never will."""
         self._check = check
         # on the driver's machine: without the driver it is useless, and others may be cut off
         here = ActorOptions(0, {}, node=ray.get_runtime_context().get_node_id())
         self.actor: RemoteActor[_CoordinatorActor] = start_actor(
-            _CoordinatorActor,
-            here.options,
-            list(units),
-            list(done),
-            dict(rates),
-            costs,
-            order,
-            output,
-            silence_seconds,
-            log,
+            _CoordinatorActor, here.options, spec
         )
-        self._memory: DeathMemory | None = None
-        self._workers: dict[str, Progress] = {}
-        self._engines: dict[str, EngineFacts] = {}
-        self._vitals: dict[str, Vitals] = {}
+        self._last = NOTHING_YET
 
     def join(self, worker: str, card: str, rate: float) -> None:
         """``worker`` is about to be started."""
@@ -78,18 +63,17 @@ class CoordinatorHandle:
     def snapshot(self, expected: Iterable[str] = ()) -> Snapshot:
         """As ``Coordinator.snapshot``. What a lost coordinator knew of workers and deaths is
         kept."""
-        call = self.actor.call(Coordinator.snapshot, tuple(expected), self._memory)
+        last = self._last
+        call = self.actor.call(Coordinator.snapshot, tuple(expected), last.memory)
         snapshot = _ask(call, self._check)
-        self._memory = snapshot.memory or self._memory
-        self._workers |= snapshot.workers
-        self._engines |= snapshot.engines
-        self._vitals |= snapshot.vitals
-        return replace(
+        self._last = replace(
             snapshot,
-            workers=dict(self._workers),
-            engines=dict(self._engines),
-            vitals=dict(self._vitals),
+            workers={**last.workers, **snapshot.workers},
+            engines={**last.engines, **snapshot.engines},
+            vitals={**last.vitals, **snapshot.vitals},
+            memory=snapshot.memory or last.memory,
         )
+        return self._last
 
     def stop(self, seconds: float) -> None:
         """Grant no more leases; rows in flight have this long."""
@@ -131,24 +115,15 @@ class _CoordinatorActor(Coordinator):
     """The coordinator in a process of its own: workers reach it whatever the driver does. When that
     process is lost, another replaces it and starts from the commit records."""
 
-    def __init__(
-        self,
-        units: Sequence[Unit],
-        done: Sequence[RowRange],
-        rates: Mapping[str, float],
-        costs: Sequence[float] | None,
-        order: Sequence[int] | None,
-        output: str | None,
-        silence_seconds: float,
-        log: LogPlace | None,
-    ) -> None:
-        self._log = RunLog(log.run if log is not None else "", COORDINATOR)
-        if log is not None:
+    def __init__(self, spec: CoordinatorSpec) -> None:
+        self._log = RunLog(spec.log.run if spec.log is not None else "", COORDINATOR)
+        if spec.log is not None:
             self._log.__enter__()
-            self._log.open_at(log.output)
-        sizing = Sizing(patience_seconds=silence_seconds)
-        super().__init__(units, done, rates, costs, order, sizing=sizing)
+            self._log.open_at(spec.log.output)
+        sizing = Sizing(patience_seconds=spec.silence_seconds)
+        super().__init__(spec.units, spec.done, spec.rates, spec.costs, spec.order, sizing=sizing)
         if ray.get_runtime_context().was_current_actor_reconstructed:
+            output = spec.output
             records = Dataset(open_storage(output)).records() if output is not None else {}
             self.restore(records.values())
 

@@ -13,12 +13,10 @@ from pipeline.dispatch.dispatcher import Dispatcher, Sizing
 from pipeline.dispatch.events import (
     Committed,
     Done,
-    Event,
     Expired,
     GaveUp,
     GiveUp,
     Grant,
-    Instruction,
     Joined,
     LeaseRequested,
     Lost,
@@ -119,6 +117,7 @@ class Coordinator:
         spans = self._index.all_within(done)
         rows = [unit.rows for unit in units]
         self._dispatcher = Dispatcher(rows, spans, costs=costs, order=order, sizing=sizing)
+        self._handle = self._dispatcher.handle
         self._tally = Tally()
         self._workers: dict[str, Progress] = {}
         self._engines: dict[str, EngineFacts] = {}
@@ -342,9 +341,6 @@ class Coordinator:
             vitals=dict(self._vitals),
             present=frozenset(w for w, at in self._vitals_at.items() if now - at < _FRESH_SECONDS),
         )
-
-    def _handle(self, event: Event) -> tuple[Instruction, ...]:
-        return self._dispatcher.handle(event)
 
     def _put_out(self, worker: str) -> None:
         """Show a lost worker as idle in its last totals."""

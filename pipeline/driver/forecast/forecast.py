@@ -24,7 +24,6 @@ from pipeline.budget.memory_split import memory_split
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.predict import (
     Estimate,
-    MeasuredRun,
     RowCost,
     Workload,
     estimate,
@@ -223,7 +222,7 @@ class Forecaster:
             one = estimate(
                 workload,
                 model,
-                self._runs(group, choice),
+                [record.run for record in self._records(group, choice)],
                 ready_seconds=_READY_SECONDS[kind],
                 other_seconds=_OTHER_SECONDS,
             )
@@ -238,29 +237,30 @@ class Forecaster:
         key = compile_key(choice.arguments)
         if not group.on_cards or not key:
             return 0.0
-        same = [r for r in self.records if r.same_setup(**setup_key(self.plan, group))]
+        same = self._records(group)
         if any(r.compiled == key for r in same):
             return 0.0
         seen = [r.compile_seconds for r in same if r.compile_seconds]
         return median(seen) if seen else _COMPILE_SECONDS
 
-    def _runs(self, group: EngineGroup, choice: EngineChoice) -> list[MeasuredRun]:
+    def _records(
+        self, group: EngineGroup, choice: EngineChoice | None = None
+    ) -> list[ProfileEntry]:
+        """Of runs on such cards; ``choice``: with engines like that."""
         setup = setup_key(self.plan, group, choice)
-        return [r.run for r in self.records if r.same_setup(**setup)]
+        return [record for record in self.records if record.same_setup(**setup)]
 
     def _seen_watts(self, group: EngineGroup) -> float | None:
         """What such a card drew at work with this model, measured; None: that was never seen."""
-        setup = setup_key(self.plan, group)
-        seen = [r.watts for r in self.records if r.same_setup(**setup) and r.watts]
+        seen = [r.watts for r in self._records(group) if r.watts]
         return median(seen[-_RUNS_OF_WATTS:]) if seen else None
 
     def _overhead(self, group: EngineGroup) -> int | None:
         """What an engine with this model on such a card last took beside weights and cache."""
         if group.card is None or group.shared:
             return None
-        setup = setup_key(self.plan, group)
-        seen = [r.overhead_bytes for r in self.records if r.same_setup(**setup)]
-        return next((s for s in reversed(seen) if s), None)
+        seen = [r.overhead_bytes for r in self._records(group) if r.overhead_bytes]
+        return seen[-1] if seen else None
 
     def _model(self, group: EngineGroup, choice: EngineChoice) -> Callable[[Workload], RowCost]:
         """What a row of one engine's workload costs it, nothing being measured."""

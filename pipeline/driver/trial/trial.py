@@ -75,7 +75,9 @@ def try_rows(job: Job, number: int, say: Say, engine: WarmEngine | None = None) 
     check_answer_shape(job)
     rows, places, golds = first_rows(inputs, number)
     results, seconds, warm = answer_now(job, rows, places, lambda: inputs, say, engine)
-    return Trial(_joined(job, rows, places, golds, results), seconds, warm)
+    asked = job.asked if job.questions else ()
+    parts = zip(places, rows, results, golds, strict=True)
+    return Trial([TriedRow(*one, asked) for one in parts], seconds, warm)
 
 
 def answer_now(
@@ -143,15 +145,3 @@ def _start(inputs: InputPlan, warm: WarmEngine, say: Say, *, loaded: bool) -> No
 
 def _too_long(result: RowResult) -> bool:
     return result.error is not None and result.error.type is RowErrorType.PROMPT_TOO_LONG
-
-
-def _joined(
-    job: Job,
-    rows: Sequence[Row],
-    places: Sequence[RowPlace],
-    golds: Sequence[Mapping[str, str]],
-    results: Sequence[RowResult],
-) -> list[TriedRow]:
-    parts = zip(places, rows, results, golds, strict=True)
-    asked = job.asked if job.questions else ()
-    return [TriedRow(place, row, result, known, asked) for place, row, result, known in parts]

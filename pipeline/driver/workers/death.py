@@ -62,33 +62,26 @@ class DeathOutcome:
         return self.lighter is None and not self.finished
 
 
-_OF_NO_ROW = frozenset(
-    {
-        DeathCause.CARD_LOST,
-        DeathCause.MACHINE_GONE,
-        DeathCause.ENDPOINT_GONE,
-        DeathCause.TAKEN,
-    }
+_OF_NO_ROW = (
+    DeathCause.CARD_LOST,
+    DeathCause.MACHINE_GONE,
+    DeathCause.ENDPOINT_GONE,
+    DeathCause.TAKEN,
 )
+_CAUSES = {
+    str: DeathCause.VANISHED,
+    CardLost: DeathCause.CARD_LOST,
+    MachineUnfit: DeathCause.UNFIT,
+    EndpointGone: DeathCause.ENDPOINT_GONE,
+    EngineOutOfMemory: DeathCause.OUT_OF_MEMORY,
+}
 
 
 def sighting(failure: RackmillError | str, *, away: bool, lighter: str | None) -> Sighting:
     """From the ``failure`` of a worker: an exception, or in words what happened to its process.
     ``away``: its machine has left the rack."""
-    if away:
-        cause = DeathCause.MACHINE_GONE
-    elif isinstance(failure, str):
-        cause = DeathCause.VANISHED
-    elif isinstance(failure, CardLost):
-        cause = DeathCause.CARD_LOST
-    elif isinstance(failure, MachineUnfit):
-        cause = DeathCause.UNFIT
-    elif isinstance(failure, EndpointGone):
-        cause = DeathCause.ENDPOINT_GONE
-    elif isinstance(failure, EngineOutOfMemory):
-        cause = DeathCause.OUT_OF_MEMORY
-    else:
-        cause = DeathCause.FAILED
+    kinds = [cause for kind, cause in _CAUSES.items() if isinstance(failure, kind)]
+    cause = DeathCause.MACHINE_GONE if away else (*kinds, DeathCause.FAILED)[0]
     return Sighting(cause, str(failure), lighter)
 
 

@@ -25,12 +25,11 @@ from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.plan.plan import Plan
 from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.workers.death import DeathCause, Sighting, sighting
-from pipeline.driver.workers.slots.active_worker import ActiveWorker
 from pipeline.driver.workers.slots.availability import Availability, SlotCards
 from pipeline.driver.workers.slots.membership import MembershipChanges
 from pipeline.driver.workers.slots.oom_steps import OomSteps
 from pipeline.driver.workers.slots.select_engines import most
-from pipeline.driver.workers.slots.slot_states import AbsenceReason, SlotStates
+from pipeline.driver.workers.slots.slot_states import AbsenceReason, ActiveWorker, SlotStates
 from pipeline.engine.failure.oom_fallback import EngineLimits
 from pipeline.engine.machine.card_notes import lost_in_words
 from pipeline.engine.machine.host import cpu_environment
@@ -39,7 +38,6 @@ from pipeline.engine.reuse import engine_setup
 from pipeline.engine.vllm.engine import environment as vllm_environment
 from pipeline.errors import CardLost, EngineFailed, EngineOutOfMemory, JobFailed, RackmillError
 from pipeline.humanize import duration, plural
-from pipeline.job.job import Job
 from pipeline.worker.coordination.messages import Progress, WorkerSpec
 from pipeline.worker.own_slot import CHOSEN_HERE
 
@@ -76,11 +74,9 @@ class Supervisor:
         self._most = most(plan.job)
         self._grace = plan.job.faults.grace_seconds
         self._places: list[Slot] = []  # of the slots
-        self._jobs: list[Job] = []  # as the engine of each slot has it
-        self._rates: dict[str, float] = {}
-        self._gpus: set[str] = set()  # cards, not processors
+        self._placed: list[GroupForecast] = []  # what each slot is one of
         self.states = SlotStates([], plan.job.faults.restarts)
-        self._oom_steps = OomSteps({}, {})
+        self._oom_steps = OomSteps()
         self._active: dict[int, ActiveWorker] = {}  # by slot
         self._kept: list[object] = []  # cards that no one may have
         self._cards: dict[int, tuple[int, ...]] = {}  # by slot, the numbers of its cards
@@ -115,14 +111,11 @@ class Supervisor:
                 placed.weights_share,
             )
             self._oom_steps.learn(card, placed.choice.arguments, limits)
-            self._rates[card] = 1 / placed.estimate.cost.seconds
-            if placed.group.on_cards:
-                self._gpus.add(card)
         for slot in placed.group.slots:
             if self.wanted != 0:
                 state = self.states.add(card, slot.node)
                 self._places.append(slot)
-                self._jobs.append(placed.group.job(self._spec.job))
+                self._placed.append(placed)
                 if placed.group.on_cards or (placed.group.card is None and not slot.served):
                     self._cards[state.number] = slot.cards or (slot.index,)
 
@@ -195,9 +188,8 @@ class Supervisor:
 
     def _placement(self, number: int) -> ActorOptions:
         """What the engine of a slot requests from Ray."""
-        slot, card = self._places[number], self.states[number].card
-        job = self._jobs[number]
-        gpu = card in self._gpus
+        slot, group = self._places[number], self._placed[number].group
+        job, gpu = group.job(self._spec.job), group.on_cards
         # Ray decides which cards an engine gets only where no one else does
         chosen = CHOSEN_HERE if gpu and self._cluster.chooses_cards else {}
         cards = max(1, len(slot.cards)) if gpu else 0
@@ -228,14 +220,15 @@ class Supervisor:
 
     def start_workers(self, now: float) -> None:
         """An engine for every slot that should have one."""
-        from pipeline.driver.workers.worker_handle import KeptEngine, WorkerHandle, find_workers
+        from pipeline.driver.workers.worker_handle import WorkerHandle, find_workers
 
         for due in self.states.due(now):
             if self._most is not None and len(self._active) >= self._most:
                 return  # a card that was away is back, and others replaced it meanwhile
             slot, placement = self._places[due.number], self._placement(due.number)
             arguments = self._oom_steps.arguments
-            job = self._jobs[due.number]
+            placed = self._placed[due.number]
+            job = placed.group.job(self._spec.job)
             setup = engine_setup(
                 job, self._plan.model.hash, placement.environment, arguments[due.card]
             )
@@ -254,16 +247,20 @@ class Supervisor:
                 self.states.postpone(due.number, now, _BUSY_SECONDS)  # another job's, for now
                 continue
             state = self.states.taken(due.number)
-            self._coordinator.join(state.name, state.card, self._rates[state.card])
+            self._coordinator.join(state.name, state.card, 1 / placed.estimate.cost.seconds)
             spec = replace(
                 self._spec, job=job, engine_arguments=dict(arguments), prove_engine=state.lives > 1
             )
-            keeping = None
-            if self._keeps and slot.slot is not None:
-                keeping = KeptEngine(slot.slot, setup)
-            cards = slot.cards if self._cluster.chooses_cards else ()
             worker = WorkerHandle(
-                state.name, state.card, spec, self._coordinator, placement, keeping, earlier, cards
+                state.name,
+                state.card,
+                spec,
+                self._coordinator,
+                placement,
+                setup,
+                kept_as=slot.slot if self._keeps else None,
+                earlier=earlier,
+                cards=slot.cards if self._cluster.chooses_cards else (),
             )
             if earlier is not None:
                 self._watcher.note(f"{state.name}: the engine of an earlier job is still loaded")

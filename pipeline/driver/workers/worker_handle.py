@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -26,15 +25,6 @@ from pipeline.worker.coordination.messages import WorkerSpec
 _log = logging.getLogger(__name__)
 _WAKE_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0  # a worker that does not answer in time is busy
-
-
-@dataclass(frozen=True)
-class KeptEngine:
-    """Where an engine stays loaded after the job: the next job finds it by ``slot``, and what it
-    was loaded with by ``setup``."""
-
-    slot: str
-    setup: EngineSetup
 
 
 class EarlierWorker:
@@ -81,25 +71,27 @@ class WorkerHandle:
         spec: WorkerSpec,
         coordinator: CoordinatorHandle,
         placement: ActorOptions,
-        keeping: KeptEngine | None = None,
-        earlier: EarlierWorker | None = None,
-        cards: tuple[int, ...] = (),
+        setup: EngineSetup,
+        *,
+        kept_as: str | None,
+        earlier: EarlierWorker | None,
+        cards: tuple[int, ...],
     ) -> None:
         """``card``: the kind that it is to get; ``cards``: which cards of its machine (none: those
-        that Ray gives it). ``keeping``: its engine stays loaded after the job; ``earlier``: the
-        worker to use, with the engine that it has kept."""
+        that Ray gives it). ``setup``: what its engine is loaded with; ``kept_as``: the name of the
+        slot where the next job finds the engine, if it stays loaded; ``earlier``: the worker to
+        use, with the engine that it has kept."""
         self.name = name
         if earlier is not None:
             self._actor = earlier.actor
         else:
-            kept = {} if keeping is None else {"name": keeping.slot, "lifetime": "detached"}
+            kept = {} if kept_as is None else {"name": kept_as, "lifetime": "detached"}
             environment = {"runtime_env": {"env_vars": dict(placement.environment)}}
             options = placement.options | kept | environment
-            self._actor = start_actor(WorkerActor, options, keeping is not None, cards)
+            self._actor = start_actor(WorkerActor, options, kept_as is not None, cards)
         with about(worker=name):
             where = placement.node or "this machine"
             _log.info("its process is asked for on %s, cards %s", where, cards or "as Ray gives")
-        setup = None if keeping is None else keeping.setup
         self._here = self._actor.call(WorkerActor.is_here)
         self.work = self._actor.call(WorkerActor.work, name, card, spec, coordinator.actor, setup)
 

@@ -57,19 +57,7 @@ def worth_keeping(result: RowResult) -> bool:
 def encode(results: Iterable[RowResult]) -> tuple[bytes, _Heads]:
     """A file's content, and the heads of its keys (the first 8 bytes, as big-endian numbers)."""
     kept = sorted((r for r in results if worth_keeping(r)), key=lambda r: r.key or b"")
-    columns: dict[str, list[Any]] = {
-        "key": [r.key for r in kept],
-        "completion": [r.completion for r in kept],
-        "label": [r.label for r in kept],
-        "confidence": [r.confidence for r in kept],
-        "probabilities": [r.probabilities or None for r in kept],
-        "answers": [[_answer(one) for one in r.answers] or None for r in kept],
-        "json": [bool(r.fields) for r in kept],
-        "finish_reason": [r.finish_reason for r in kept],
-        "prompt_tokens": [r.prompt_tokens for r in kept],
-        "completion_tokens": [r.completion_tokens for r in kept],
-    }
-    table = pa.table([pa.array(columns[f.name], f.type) for f in _SCHEMA], schema=_SCHEMA)
+    table = pa.Table.from_pylist([_stored(result) for result in kept], schema=_SCHEMA)
     content = io.BytesIO()
     pq.write_table(table, content, compression="zstd", use_dictionary=["label", "finish_reason"])
     return content.getvalue(), _halves(table.column("key"))[:, 0]
@@ -98,25 +86,25 @@ class AnswerFile:
         tail = int.from_bytes(key[8:])
         while place < len(self._keys) and self._keys[place, 0] == head_of(key):
             if self._keys[place, 1] == tail:
-                return self._result(place, key)
+                return self._result(place)
             place += 1
         return None
 
-    def _result(self, place: int, key: bytes) -> RowResult:
+    def _result(self, place: int) -> RowResult:
         [row] = self._table.slice(place, 1).to_pylist()
-        fields = json.loads(row["completion"]) if row["json"] else {}
-        return RowResult(
-            completion=row["completion"],
-            label=row["label"],
-            confidence=row["confidence"],
-            probabilities=tuple(row["probabilities"] or ()),
-            answers=tuple(_result_of(one) for one in row["answers"] or ()),
-            fields=fields,
-            finish_reason=row["finish_reason"],
-            prompt_tokens=row["prompt_tokens"],
-            completion_tokens=row["completion_tokens"],
-            key=key,
-        )
+        fields = json.loads(row["completion"]) if row.pop("json") else {}
+        probabilities = tuple(row.pop("probabilities") or ())
+        answers = tuple(_result_of(one) for one in row.pop("answers") or ())
+        return RowResult(probabilities=probabilities, answers=answers, fields=fields, **row)
+
+
+def _stored(result: RowResult) -> dict[str, Any]:
+    plain = {name: getattr(result, name) for name in _SCHEMA.names if name != "json"}
+    return plain | {
+        "probabilities": result.probabilities or None,
+        "answers": [_answer(one) for one in result.answers] or None,
+        "json": bool(result.fields),
+    }
 
 
 def _answer(result: RowResult) -> dict[str, Any]:

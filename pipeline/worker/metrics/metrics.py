@@ -36,11 +36,15 @@ class Metric:
     as soon as its worker does, unless its label says what seldom happens (``rare``)."""
 
     name: str
-    kind: Kind
     help: str
     label: str | None = None
     values: tuple[str, ...] = ()
     rare: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """As Prometheus' names say it: those of counters end in ``_total``."""
+        return Kind.COUNTER if self.name.endswith("_total") else Kind.GAUGE
 
     @property
     def exported(self) -> str:
@@ -64,80 +68,61 @@ class Measurement:
 
 ROWS = Metric(
     "rackmill_rows_total",
-    Kind.COUNTER,
     "Rows that got their result: an answer, or an error row.",
     "outcome",
     ("ok", "failed"),
 )
 ROW_ERRORS = Metric(
     "rackmill_row_errors_total",
-    Kind.COUNTER,
     "Error rows by the type in their error column.",
     "type",
     tuple(kind.value for kind in RowErrorType),
     rare=True,
 )
 PROMPT_TOKENS = Metric(
-    "rackmill_prompt_tokens_total", Kind.COUNTER, "Prompt tokens of rows that have their result."
+    "rackmill_prompt_tokens_total", "Prompt tokens of rows that have their result."
 )
 COMPLETION_TOKENS = Metric(
-    "rackmill_completion_tokens_total",
-    Kind.COUNTER,
-    "Generated tokens of rows that have their result.",
+    "rackmill_completion_tokens_total", "Generated tokens of rows that have their result."
 )
 PREEMPTIONS = Metric(
     "rackmill_preemptions_total",
-    Kind.COUNTER,
     "Requests that the engine put back into its queue for lack of KV blocks.",
 )
 RECOMPUTED_TOKENS = Metric(
-    "rackmill_recomputed_tokens_total",
-    Kind.COUNTER,
-    "Tokens that were computed again because of preemptions.",
+    "rackmill_recomputed_tokens_total", "Tokens that were computed again because of preemptions."
 )
-KV_BLOCKS = Metric("rackmill_kv_blocks", Kind.GAUGE, "KV-cache blocks of the engine in all.")
-KV_HELD = Metric(
-    "rackmill_kv_blocks_held", Kind.GAUGE, "KV-cache blocks that running requests hold."
-)
+KV_BLOCKS = Metric("rackmill_kv_blocks", "KV-cache blocks of the engine in all.")
+KV_HELD = Metric("rackmill_kv_blocks_held", "KV-cache blocks that running requests hold.")
 KV_RESERVED = Metric(
     "rackmill_kv_blocks_reserved",
-    Kind.GAUGE,
     "KV-cache blocks that admission keeps free for what admitted requests will yet hold.",
 )
-BATCH_SIZE = Metric("rackmill_batch_size", Kind.GAUGE, "Requests that the engine runs at once.")
+BATCH_SIZE = Metric("rackmill_batch_size", "Requests that the engine runs at once.")
 ROWS_WAITING = Metric(
     "rackmill_rows_waiting",
-    Kind.GAUGE,
     "Requests of rows that were taken up and wait for their admission to the engine.",
 )
 LEASE_ROWS = Metric(
     "rackmill_lease_rows",
-    Kind.GAUGE,
     "Rows that are leased to the worker and not committed.",
     "state",
     ("queued", "running", "finished"),
 )
-CARD_WATTS = Metric(
-    "rackmill_card_watts", Kind.GAUGE, "Power that the worker's cards draw, in watts."
-)
+CARD_WATTS = Metric("rackmill_card_watts", "Power that the worker's cards draw, in watts.")
 CARD_LIMIT = Metric(
     "rackmill_card_limit_watts",
-    Kind.GAUGE,
     "Power that the worker's cards may draw as they are set now, in watts.",
 )
-CARD_CELSIUS = Metric(
-    "rackmill_card_celsius", Kind.GAUGE, "Temperature of the worker's hottest card."
-)
+CARD_CELSIUS = Metric("rackmill_card_celsius", "Temperature of the worker's hottest card.")
 CARD_SLOWED = Metric(
     "rackmill_card_slowed",
-    Kind.GAUGE,
     "Of the worker's cards, how many run below their full clock for that reason.",
     "reason",
     tuple(reason.value.replace(" ", "_") for reason in Slowed),
 )
 ENERGY = Metric(
     "rackmill_energy_joules_total",
-    Kind.COUNTER,
     "Energy that the worker's cards used, whoever else uses them too.",
 )
 METRICS = (

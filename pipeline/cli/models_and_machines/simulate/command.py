@@ -199,7 +199,7 @@ def _setups(
 
     slots, left_over = asked_slots(asked, needed, int(given.get("tensor_parallel_size") or 1))
     for line in left_over:
-        ERR.print(str(line))
+        ERR.print(line)
     # a plan after a run knows how long the answers were
     answers = sum(row.output_tokens for row in rows) / len(rows) if shape else None
     made, errors = [], []

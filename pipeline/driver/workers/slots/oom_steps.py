@@ -16,11 +16,9 @@ class OomSteps:
     """Engine arguments by kind of card. What failed on one card is tried on no other of its
     kind."""
 
-    def __init__(
-        self, arguments: Mapping[str, Mapping[str, Any]], limits: Mapping[str, EngineLimits]
-    ) -> None:
-        self.arguments = {card: dict(given) for card, given in arguments.items()}
-        self._limits = dict(limits)
+    def __init__(self) -> None:
+        self.arguments: dict[str, dict[str, Any]] = {}
+        self._limits: dict[str, EngineLimits] = {}
 
     def is_new(self, card: str) -> bool:
         """Whether nothing is known of such cards."""

@@ -4,16 +4,22 @@ times, in seconds on any clock that never runs backwards."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING, Any
 
 from pipeline.driver.workers.death import DeathCause, DeathOutcome
 from pipeline.humanize import duration
 from pipeline.logs import about
 
+if TYPE_CHECKING:  # it imports Ray
+    from pipeline.driver.workers.worker_handle import WorkerHandle
+
 _log = logging.getLogger(__name__)
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0
+_CLOSING_SECONDS = 30.0  # after the grace period: to commit what was finished
+_PLAYER_SECONDS = 5.0  # that a player waits at most for either
 _MOST_BARREN = 20  # engines; four or five are enough to find a poison row
 
 
@@ -54,6 +60,30 @@ class SlotState:
     def name(self) -> str:
         """Of its engine: "worker-0", then "worker-0.1", …"""
         return f"worker-{self.number}" + (f".{self.lives - 1}" if self.lives > 1 else "")
+
+
+@dataclass(slots=True)
+class ActiveWorker:
+    """The worker on a card, from the driver's view. ``arguments``: of its engine; ``leaves``: since
+    when it has to release its card, and ``why``."""
+
+    worker: WorkerHandle
+    arguments: Mapping[str, Any]
+    leaves: float | None = None
+    why: str = ""
+    _player: bool = False
+
+    def seconds_left(self, state: SlotState, now: float, grace: float) -> float | None:
+        """If its card is not the run's: how many seconds it still has for the rows in its engine,
+        ``grace`` at most; None: its time is over."""
+        if self.leaves is None:
+            self.leaves, self.why = now, next(iter(state.absent.values()))
+        self._player = self._player or AbsenceReason.DESKTOP in state.absent
+        closing = _CLOSING_SECONDS
+        if self._player:
+            grace, closing = min(grace, _PLAYER_SECONDS), _PLAYER_SECONDS
+        left = self.leaves + grace - now
+        return max(0.0, left) if left > -closing else None
 
 
 class SlotStates:
