@@ -231,7 +231,7 @@ def under_way(
 ) -> Iterator[Watcher]:
     """While a run works: send signs of life, log, and obey ``cancel``. Yields what watches the run.
     Raises Stopped for KeyboardInterrupt."""
-    storage = open_storage(plan.job.output.path, patience_seconds=0, faults=False)
+    storage = open_storage(plan.job.output.path, patience_seconds=0)
     try:
         with Heartbeat(storage, plan, stop, log.run) as heartbeat, RecordCompactor(storage):
             open_log(log, storage)

@@ -10,10 +10,9 @@ import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol
 
 from pipeline.errors import JobFailed, UsageError
-from pipeline.storage.fault_injection import FaultyStorage, InjectedFaults
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.object_store import ObjectStorage
 from pipeline.storage.retrying import PatientStorage
@@ -77,20 +76,20 @@ class Storage(Protocol):
         """Remove a file; does nothing if it does not exist."""
 
 
-def open_storage(
-    address: str, *, patience_seconds: float = PATIENCE_SECONDS, faults: bool = True
-) -> Storage:
+def open_storage(address: str, *, patience_seconds: float = PATIENCE_SECONDS) -> Storage:
     """The storage at a local path or any fsspec address. Raises UsageError.
 
-    ``patience_seconds``: how long to wait for transient errors to pass. ``faults``: whether to
-    inject the faults set in the environment (see ``InjectedFaults``) here too.
+    ``patience_seconds``: how long to wait for transient errors to pass.
     """
-    inner = _open(address)
-    asked = InjectedFaults.from_environment() if faults else None
-    if asked is None:
-        return PatientStorage(inner, patience_seconds)
-    patience = patience_seconds if asked.patience is None else asked.patience
-    return PatientStorage(cast(Storage, FaultyStorage(inner, asked)), patience)
+    protocol, slashes, path = address.partition("://")
+    inner: Storage
+    if not slashes:
+        inner = LocalStorage(Path(address))
+    elif protocol in ("file", "local"):
+        inner = LocalStorage(Path(path))
+    else:
+        inner = ObjectStorage(address)
+    return PatientStorage(inner, patience_seconds)
 
 
 def hasty(storage: Storage, patience_seconds: float) -> Storage:
@@ -99,15 +98,6 @@ def hasty(storage: Storage, patience_seconds: float) -> Storage:
     if isinstance(storage, PatientStorage):
         return storage.with_patience(patience_seconds)
     return PatientStorage(storage, patience_seconds)
-
-
-def _open(address: str) -> Storage:
-    if "://" not in address:
-        return LocalStorage(Path(address))
-    protocol = address.partition("://")[0]
-    if protocol in ("file", "local"):
-        return LocalStorage(Path(address.partition("://")[2]))
-    return ObjectStorage(address)
 
 
 def check_exclusive(storage: Storage, folder: str) -> None:

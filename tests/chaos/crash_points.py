@@ -29,8 +29,8 @@ import pyarrow.dataset  # noqa: F401 - else every child would, with its first ta
 from pipeline.engine.machine.facts import own_versions
 from pipeline.errors import RackmillError
 from pipeline.report.page import page
-from pipeline.storage.fault_injection import EXIT_CODE, VARIABLE
 from tests.chaos.in_process import check, job, run_here
+from tests.support.storage_faults import EXIT_CODE, VARIABLE
 
 _FAULTS = {
     "exit": "exit_at={n}",

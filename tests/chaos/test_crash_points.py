@@ -14,9 +14,9 @@ import fsspec
 import pytest
 
 from pipeline.errors import RackmillError
-from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.storage.s3_servers import CREDENTIALS, make_bucket, s3_server
+from tests.support.storage_faults import VARIABLE
 
 pytestmark = pytest.mark.early
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage.fault_injection import VARIABLE
 from tests.chaos.in_process import check, job, prepare, run_here
 from tests.support.processes import Finished, Launcher
 from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
+from tests.support.storage_faults import VARIABLE, faults_everywhere
 
 _JOB = """\
 name: rows
@@ -66,14 +66,17 @@ def test_processes_that_die_at_storage_calls_are_made_good_on_slow_and_failing_s
     """The driver dies while it claims the folder; then whoever comes to the number, a worker
     mostly. The run that makes it good has to live with one call in five that fails."""
     counter = folder / "count"
+    (folder / "code").mkdir()
+    everywhere = faults_everywhere(folder / "code")
     for number in (6, 60):
         counter.unlink(missing_ok=True)
-        finished = _run(launcher, folder, **{VARIABLE: f"exit_at={number},counter={counter}"})
+        faults = f"exit_at={number},counter={counter}"
+        finished = _run(launcher, folder, **everywhere, **{VARIABLE: faults})
         assert counter.stat().st_size >= number
         assert "Traceback" not in finished.err
 
     faults = "fail_one_in=5,lose_one_in=20,delay=0.005,seed=3"
-    finished = _run(launcher, folder, **{VARIABLE: faults})
+    finished = _run(launcher, folder, **everywhere, **{VARIABLE: faults})
     _check(finished, folder, read_output)
 
 

@@ -42,7 +42,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     address = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}"
-    return open_storage(address, patience_seconds=0, faults=False)
+    return open_storage(address, patience_seconds=0)
 
 
 def only(storage: Storage) -> RunRecord:

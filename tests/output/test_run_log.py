@@ -27,7 +27,7 @@ _log = logging.getLogger(f"{ROOT}.example")
 @pytest.fixture(params=["local", "memory"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     address = str(tmp_path) if request.param == "local" else f"memory://{tmp_path.name}-log"
-    return open_storage(address, patience_seconds=0, faults=False)
+    return open_storage(address, patience_seconds=0)
 
 
 class Failing:

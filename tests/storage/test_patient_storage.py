@@ -15,13 +15,12 @@ from pipeline.errors import (
     CommitStateUnknown,
     JobFailed,
     StorageFailed,
-    UsageError,
 )
 from pipeline.storage.base import open_storage
-from pipeline.storage.fault_injection import VARIABLE, FaultyStorage, InjectedFaults
 from pipeline.storage.local import LocalStorage
 from pipeline.storage.retrying import PatientStorage
 from pipeline.storage.transient_errors import passes, patiently
+from tests.support.storage_faults import VARIABLE, FaultyStorage, InjectedFaults
 
 PASSING = [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EBUSY]
 STAYING = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR]
@@ -178,7 +177,7 @@ class TestFaults:
 
         with pytest.raises(CommitFailed, match="No space left"):
             open_storage(str(root)).replace("a", b"")
-        open_storage(str(root), faults=False).replace("a", b"")
+        open_storage(str(root), patience_seconds=0).replace("a", b"")
 
     def test_operations_are_counted_over_all_storages(self, root: Path) -> None:
         faults = InjectedFaults(lose_at=3, counter=str(root / "count"))
@@ -209,5 +208,5 @@ class TestFaults:
 
     @pytest.mark.parametrize("text", ["nonsense", "exit_at=x", "no=1"])
     def test_a_fault_nobody_knows_is_refused(self, text: str) -> None:
-        with pytest.raises(UsageError, match="exit_at"):
+        with pytest.raises(ValueError, match="exit_at"):
             InjectedFaults.from_text(text)

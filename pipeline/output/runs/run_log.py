@@ -90,7 +90,7 @@ class RunLog(logging.Handler):
     def open_at(self, output: str) -> None:
         """As ``open``, at an address. If it is not valid, nothing is written."""
         with suppress(*_TROUBLES):
-            self.open(open_storage(output, patience_seconds=0, faults=False))
+            self.open(open_storage(output, patience_seconds=0))
 
     def __enter__(self) -> Self:
         ours = logging.getLogger(ROOT)

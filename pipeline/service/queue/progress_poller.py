@@ -50,7 +50,7 @@ class ProgressPoller:
         while not self._stop.wait(_LOOK_SECONDS):
             for job, output in self._outputs.items():
                 try:
-                    storage = open_storage(output, patience_seconds=0, faults=False)
+                    storage = open_storage(output, patience_seconds=0)
                     runs = read_runs(storage)
                 except (OSError, RackmillError):
                     continue

@@ -1,9 +1,11 @@
-"""Deliberate storage faults, for tests of whole commands, set by an environment variable:
+"""Deliberate storage faults in whole runs, set by an environment variable:
 
-    RACKMILL_STORAGE_FAULTS="fail_one_in=5,seed=1" rackmill run job.yaml
+    RACKMILL_STORAGE_FAULTS="fail_one_in=5,seed=1"
 
-Operations of ``Storage`` are counted from 1, over all processes of a run if ``counter`` names a
-file. The errors are those that storage itself would raise, so they are waited out, or explained.
+A process that has imported this module obeys it; as the file ``sitecustomize.py`` on PYTHONPATH
+(``faults_everywhere``), every Python of a command does. Operations of ``Storage`` are counted from
+1, over all processes of a run if ``counter`` names a file. The errors are those that storage itself
+would raise, so they are waited out, or explained.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
-from pipeline.errors import UsageError
-
-if TYPE_CHECKING:
-    from pipeline.storage.base import Storage
+from pipeline.storage import base
+from pipeline.storage.base import Storage
+from pipeline.storage.retrying import PatientStorage
+from pipeline.storage.transient_errors import PATIENCE_SECONDS
 
 T = TypeVar("T")
 VARIABLE = "RACKMILL_STORAGE_FAULTS"
@@ -47,13 +50,13 @@ class InjectedFaults:
 
     @classmethod
     def from_environment(cls) -> Self | None:
-        """None if no faults are set. Raises UsageError."""
+        """None if no faults are set. Raises ValueError."""
         text = os.environ.get(VARIABLE)
         return cls.from_text(text) if text else None
 
     @classmethod
     def from_text(cls, text: str) -> Self:
-        """From ``name=value,name=value``. Raises UsageError."""
+        """From ``name=value,name=value``. Raises ValueError."""
         kinds: dict[str, Any] = {"int": int, "str": str}
         known = {field.name: kinds.get(str(field.type), float) for field in fields(cls)}
         given: dict[str, Any] = {}
@@ -62,8 +65,8 @@ class InjectedFaults:
             try:
                 given[name] = known[name](value)
             except (KeyError, ValueError):
-                told = f"{VARIABLE}: {part!r} is no NAME=VALUE"
-                raise UsageError(told, f"names: {', '.join(known)}") from None
+                told = f"{VARIABLE}: {part!r} is no NAME=VALUE; names: {', '.join(known)}"
+                raise ValueError(told) from None
         return cls(**given)
 
 
@@ -118,3 +121,25 @@ class FaultyStorage:
 
 def _one_in(calls: float, dice: random.Random) -> bool:
     return dice.random() * calls > max(calls - 1.0, 0.0)
+
+
+class _Obeying(PatientStorage):
+    """Has the faults of the environment; but not where nobody waits: status and logs."""
+
+    def __init__(self, inner: Storage, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        asked = InjectedFaults.from_environment() if patience_seconds else None
+        if asked is not None:
+            inner = FaultyStorage(inner, asked)  # type: ignore[assignment]
+            patience_seconds = asked.patience if asked.patience is not None else patience_seconds
+        super().__init__(inner, patience_seconds)
+
+
+base.PatientStorage = _Obeying  # type: ignore[misc]
+
+
+def faults_everywhere(folder: Path) -> dict[str, str]:
+    """The environment in which commands, and the processes they start, obey the variable too.
+    ``folder``: for the file that sees to it."""
+    (folder / "sitecustomize.py").write_text("import tests.support.storage_faults\n")
+    search = [str(folder), str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    return {"PYTHONPATH": os.pathsep.join(filter(None, search))}
