@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.job import Job
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.answer import Answer
+from pipeline.prompt.answer import Answer, OneRequest
 from pipeline.prompt.answer_key import AnswerKeys
 from pipeline.prompt.choice_answer import ChoiceAnswer, ChoiceQuestion
 from pipeline.prompt.choices import ChoiceTokens
@@ -19,7 +20,7 @@ from pipeline.prompt.each_question import EachQuestion
 from pipeline.prompt.full_match import Pattern, schema_validator
 from pipeline.prompt.join import Prompt, joining
 from pipeline.prompt.several_answers import SeveralAnswers, draws
-from pipeline.prompt.written_choice import WrittenChoice
+from pipeline.prompt.written_choice import written_choice
 from pipeline.rows.request import Completion, Request, Structure
 
 
@@ -70,7 +71,14 @@ class Answers:
                 f"{what} has {prompt.longest} tokens, context {self._max_model_len}",
             )
         if prompt.score_from is not None:
-            return _ScoreAnswer(self, prompt, self._top_k)
+            request = Request(
+                self.next_id(),
+                prompt.ids,
+                prompt.sampling,
+                score_from=prompt.score_from,
+                top_k=self._top_k,
+            )
+            return OneRequest(request, lambda completion: RowResult(scores=completion.scores))
         if prompt.asked:
             return EachQuestion(self._asked, prompt, self._choice, self._max_model_len)
         if self._asked:
@@ -80,15 +88,48 @@ class Answers:
             prompt = replace(prompt, sampling=limited)
         if self._several > 1:
             return SeveralAnswers(
-                [_TextAnswer(self, one) for one in draws(prompt, self._several)],
+                [self._text(one) for one in draws(prompt, self._several)],
                 vote=self._votes is not None,
             )
-        return _TextAnswer(self, prompt)
+        return self._text(prompt)
+
+    def _text(self, prompt: Prompt) -> Answer:
+        """Free text, JSON or a regex."""
+        request = Request(self.next_id(), prompt.ids, prompt.sampling, self._structure)
+        return OneRequest(request, partial(self._read, prompt.sampling.max_tokens))
+
+    def _read(self, max_tokens: int, completion: Completion) -> RowResult:
+        trouble = error = None
+        fields: dict[str, Any] = {}
+        if self._validator is not None:
+            try:
+                fields = json.loads(completion.text)
+                json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is not text
+            except (ValueError, RecursionError):
+                trouble = "the completion is not JSON"
+            else:
+                trouble = _against(self._validator, fields)
+        elif self._regex:
+            matches = self._regex.matches(completion.text)
+            if matches is None:  # the engine kept to it; only a cut-off end would not match
+                matches = completion.finish_reason != "length"
+            trouble = None if matches else "the completion does not match the regex"
+        if trouble is not None:
+            if completion.finish_reason == "length":
+                trouble = f"cut off at sampling.max_tokens ({max_tokens}) before its end; raise it"
+            error, fields = RowError(RowErrorType.SCHEMA_NOT_MET, trouble, attempts=1), {}
+        return RowResult(
+            completion=completion.text,
+            finish_reason=completion.finish_reason,
+            completion_tokens=completion.completion_tokens,
+            fields=fields,
+            error=error,
+        )
 
     def _choice(self, question: ChoiceQuestion, prompt: Prompt, room: int) -> Answer:
         if self._logprobs:
             return ChoiceAnswer(question, prompt, self.next_id, room)
-        return WrittenChoice(question, prompt, self.next_id, room, self._held)
+        return written_choice(question, prompt, self.next_id, room, self._held)
 
     def key(self, prompt: Prompt) -> bytes | None:
         """Identifies the answer: prompts with the same key have the same answer.
@@ -103,58 +144,6 @@ class Answers:
         return next(self._ids)
 
 
-class _TextAnswer:
-    """Free text, JSON or a regex: one request, whose text is the answer."""
-
-    def __init__(self, answers: Answers, prompt: Prompt) -> None:
-        self._answers = answers
-        self._prompt = prompt
-        self.result: RowResult | None = None
-
-    def start(self) -> list[Request]:
-        prompt, structure = self._prompt, self._answers._structure
-        return [Request(self._answers.next_id(), prompt.ids, prompt.sampling, structure)]
-
-    def receive(self, completion: Completion) -> list[Request]:
-        if completion.error is not None:
-            tokens = len(self._prompt.ids)
-            self.result = RowResult(error=completion.error, prompt_tokens=tokens)
-            return []
-        self.result = RowResult(
-            completion=completion.text,
-            finish_reason=completion.finish_reason,
-            prompt_tokens=len(self._prompt.ids),
-            completion_tokens=completion.completion_tokens,
-        )
-        error, fields = self._read(completion)
-        if error or fields:
-            self.result = replace(self.result, error=error, fields=fields)
-        return []
-
-    def _read(self, completion: Completion) -> tuple[RowError | None, dict[str, Any]]:
-        trouble = None
-        fields: dict[str, Any] = {}
-        if self._answers._validator is not None:
-            try:
-                fields = json.loads(completion.text)
-                json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is not text
-            except (ValueError, RecursionError):
-                trouble = "the completion is not JSON"
-            else:
-                trouble = _against(self._answers._validator, fields)
-        elif self._answers._regex:
-            matches = self._answers._regex.matches(completion.text)
-            if matches is None:  # the engine kept to it; only a cut-off end would not match
-                matches = completion.finish_reason != "length"
-            trouble = None if matches else "the completion does not match the regex"
-        if trouble is None:
-            return None, fields
-        if completion.finish_reason == "length":
-            limit = self._prompt.sampling.max_tokens
-            trouble = f"cut off at sampling.max_tokens ({limit}) before its end; raise it"
-        return RowError(RowErrorType.SCHEMA_NOT_MET, trouble, attempts=1), {}
-
-
 def _against(validator: Any, value: Any) -> str | None:
     """How ``value`` violates the schema; None if it does not."""
     try:
@@ -162,31 +151,3 @@ def _against(validator: Any, value: Any) -> str | None:
     except (RecursionError, OverflowError):
         return "the completion is nested too deeply, or its numbers are too large"
     return f"{wrong.json_path}: {wrong.message}" if wrong else None
-
-
-class _ScoreAnswer:
-    """The log-probabilities of given tokens: one request, nothing generated."""
-
-    def __init__(self, answers: Answers, prompt: Prompt, top_k: int) -> None:
-        self._answers = answers
-        self._prompt = prompt
-        self._top_k = top_k
-        self.result: RowResult | None = None
-
-    def start(self) -> list[Request]:
-        prompt = self._prompt
-        return [
-            Request(
-                self._answers.next_id(),
-                prompt.ids,
-                prompt.sampling,
-                score_from=prompt.score_from,
-                top_k=self._top_k,
-            )
-        ]
-
-    def receive(self, completion: Completion) -> list[Request]:
-        self.result = RowResult(
-            scores=completion.scores, prompt_tokens=len(self._prompt.ids), error=completion.error
-        )
-        return []

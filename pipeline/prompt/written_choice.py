@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.output.columns.results import RowResult
+from pipeline.prompt.answer import Answer, OneRequest
 from pipeline.prompt.choice_answer import ChoiceQuestion, tree_within
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Request, Structure
@@ -15,54 +16,42 @@ from pipeline.rows.request import Completion, Request, Structure
 _MORE_TOKENS = 8  # more than the longest choice: quotes, spaces, an end token
 
 
-class WrittenChoice:
+def written_choice(
+    question: ChoiceQuestion,
+    prompt: Prompt,
+    next_id: Callable[[], int],
+    room: int,
+    held: Container[str],
+) -> Answer:
     """The model writes its answer, restricted to the choices where the engine can do that. Its
-    confidence is unknown: ``confidence`` stays null instead of an invented number."""
+    confidence is unknown: ``confidence`` stays null instead of an invented number.
 
-    def __init__(
-        self,
-        question: ChoiceQuestion,
-        prompt: Prompt,
-        next_id: Callable[[], int],
-        room: int,
-        held: Container[str],
-    ) -> None:
-        """``room``: tokens of the context that are left; ``held``: see ``EngineFacts``. Raises
-        RowError."""
-        self._choices = question.asked.choices
-        self._prompt = prompt
-        longest = tree_within(question, prompt, room).longest
-        most = min(room, longest + _MORE_TOKENS)
-        sampling = prompt.sampling.model_copy(update={"max_tokens": most, "min_tokens": 0})
-        self._json = "regex" not in held and "json" in held
-        structure = None
-        if "regex" in held:
-            words = "|".join(re.escape(choice) for choice in self._choices)
-            structure = Structure(regex=f" ?({words})")
-        elif self._json:
-            structure = Structure(json_schema=json.dumps({"enum": list(self._choices)}))
-        self._request = Request(next_id(), prompt.ids, sampling, structure)
-        self.result: RowResult | None = None
+    ``room``: tokens of the context that are left; ``held``: see ``EngineFacts``. Raises
+    RowError.
+    """
+    choices = question.asked.choices
+    most = min(room, tree_within(question, prompt, room).longest + _MORE_TOKENS)
+    sampling = prompt.sampling.model_copy(update={"max_tokens": most, "min_tokens": 0})
+    quoted = "regex" not in held and "json" in held
+    structure = None
+    if "regex" in held:
+        words = "|".join(re.escape(choice) for choice in choices)
+        structure = Structure(regex=f" ?({words})")
+    elif quoted:
+        structure = Structure(json_schema=json.dumps({"enum": list(choices)}))
 
-    def start(self) -> list[Request]:
-        return [self._request]
-
-    def receive(self, completion: Completion) -> list[Request]:
-        error, label = completion.error, None
-        if error is None:
-            label = chosen(completion.text, self._choices, quoted=self._json)
-            if label is None:
-                said = f"the answer {completion.text.strip()[:60]!r} is not one of the choices"
-                error = RowError(RowErrorType.SCHEMA_NOT_MET, said, attempts=1)
-        self.result = RowResult(
-            error=error,
-            completion=label,
-            label=label,
-            finish_reason="stop" if label is not None else None,
-            prompt_tokens=len(self._prompt.ids),
-            completion_tokens=completion.completion_tokens,
+    def read(completion: Completion) -> RowResult:
+        tokens = completion.completion_tokens
+        label = chosen(completion.text, choices, quoted=quoted)
+        if label is None:
+            said = f"the answer {completion.text.strip()[:60]!r} is not one of the choices"
+            error = RowError(RowErrorType.SCHEMA_NOT_MET, said, attempts=1)
+            return RowResult(error=error, completion_tokens=tokens)
+        return RowResult(
+            completion=label, label=label, finish_reason="stop", completion_tokens=tokens
         )
-        return []
+
+    return OneRequest(Request(next_id(), prompt.ids, sampling, structure), read)
 
 
 def chosen(text: str, choices: tuple[str, ...], *, quoted: bool = False) -> str | None:
