@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -65,44 +65,37 @@ def _plain(value: object) -> Any:
 def lay_over(
     content: dict[str, Any],
     over: Mapping[str, Any],
-    beside: Iterable[dict[Location, Any]] = (),
+    beside: Sequence[dict[Location, Any]],
+    at: Location = (),
 ) -> None:
-    """Put ``over`` (a result of ``plain``) into ``content``, mappings into mappings; None removes a
-    key. ``beside``: information about places of ``content``; entries of changed places go."""
-    _lay(content, over, tuple(beside), ())
-
-
-def _lay(
-    content: dict[str, Any],
-    over: Mapping[str, Any],
-    beside: tuple[dict[Location, Any], ...],
-    at: Location,
-) -> None:
+    """Put ``over`` (a result of ``plain``) into ``content``, which lies ``at`` a place of the job,
+    mappings into mappings; None removes a key. ``beside``: information about places; entries of
+    changed places go."""
     alternatives = _ONE_OF.get(at, ())
     if any(over.get(key) is not None for key in alternatives):
         for key in alternatives:
             content.pop(key, None)
-            _forget(beside, (*at, key))
+            forget(beside, (*at, key))
     for key, value in over.items():
         here = (*at, key)
         before = content.get(key)
         if isinstance(value, dict) and here not in _WHOLE:
             inner = before if isinstance(before, dict) else {}
-            _lay(inner, value, beside, here)
+            lay_over(inner, value, beside, here)
             emptied = all(one is None for one in inner.values())
             left = None if value and emptied else inner
             if left is not before:
-                _forget(beside, here)
+                forget(beside, here)
         else:
             left = value
-            _forget(beside, here)
+            forget(beside, here)
         if left is None:
             content.pop(key, None)
         else:
             content[key] = left
 
 
-def _forget(beside: Iterable[dict[Location, Any]], at: Location) -> None:
+def forget(beside: Sequence[dict[Location, Any]], at: Location) -> None:
     """Remove information about ``at``, about everything below it, and about what contains it."""
     for known in beside:
         for place in list(known):

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import UsageError, did_you_mean
-from pipeline.job.file.lay_over import lay_over, plain
+from pipeline.job.file.lay_over import forget, lay_over, plain
 from pipeline.job.file.text_keys import Ambiguous, as_written, is_text, members
 from pipeline.job.file.wording import in_words
 from pipeline.job.file.yaml_text import Location as _Location
@@ -33,12 +33,9 @@ def load_job(
         return job_from(source, settings, over=over)
     path = Path(source)
     parsed = parse(read_text(path), str(path))
-    content = {} if parsed.data is None else parsed.data
-    if not isinstance(content, dict):
+    if not isinstance(parsed.data, dict | None):
         raise UsageError(f"{path}: a job file is a list of `key: value` lines")
-    overridden = [_override(content, setting, parsed.written) for setting in settings]
-    lay_over(content, plain(over or {}), (parsed.written, parsed.lines))
-    return _validate(content, str(path), parsed, overridden)
+    return _job(parsed.data or {}, str(path), parsed, settings, over)
 
 
 def job_from(
@@ -52,11 +49,29 @@ def job_from(
 
     Raises UsageError.
     """
-    own = copy.deepcopy(dict(content))
-    parsed = Parsed(own, {}, {})
-    overridden = [_override(own, setting, parsed.written) for setting in settings]
-    lay_over(own, plain(over or {}))
-    return _validate(own, "job", parsed, overridden)
+    return _job(copy.deepcopy(dict(content)), "job", Parsed({}, {}, {}), settings, over)
+
+
+def _job(
+    content: dict[str, Any],
+    name: str,
+    parsed: Parsed,
+    settings: Iterable[str],
+    over: Mapping[str, Any] | None,
+) -> Job:
+    """The job in ``content``, which is changed. ``name``: of its file, for messages."""
+    overridden = [_override(content, setting, parsed.written) for setting in settings]
+    lay_over(content, plain(over or {}), (parsed.written, parsed.lines))
+    try:
+        return Job.model_validate(as_written(content, parsed.written))
+    except ValidationError as e:
+        problems = [_explain(error, name, parsed.lines, overridden) for error in _distinct(e)]
+        raise UsageError(problems[0], *problems[1:]) from None
+    except Ambiguous as e:
+        problem = {"loc": e.location, "msg": str(e), "type": "ambiguous"}
+        raise UsageError(_explain(problem, name, parsed.lines, overridden)) from None
+    except RecursionError:
+        raise UsageError(f"{name}: nested too deeply", "write it flatter") from None
 
 
 def line_of(path: Path, key: str) -> str:
@@ -95,23 +110,9 @@ def _override(content: dict[str, Any], setting: str, written: dict[_Location, st
             inner = target[key] = {}
         target = inner
     target[keys[-1]] = value
-    for place in [place for place in written if place[: len(keys)] == tuple(keys)]:
-        del written[place]
+    forget((written,), tuple(keys))
     written.update({(*keys, *place): word for place, word in found.items()})
     return key_path
-
-
-def _validate(content: dict[str, Any], name: str, parsed: Parsed, overridden: list[str]) -> Job:
-    try:
-        return Job.model_validate(as_written(content, parsed.written))
-    except ValidationError as e:
-        problems = [_explain(error, name, parsed.lines, overridden) for error in _distinct(e)]
-        raise UsageError(problems[0], *problems[1:]) from None
-    except Ambiguous as e:
-        problem = {"loc": e.location, "msg": str(e), "type": "ambiguous"}
-        raise UsageError(_explain(problem, name, parsed.lines, overridden)) from None
-    except RecursionError:
-        raise UsageError(f"{name}: nested too deeply", "write it flatter") from None
 
 
 def _distinct(error: ValidationError) -> list[Any]:
