@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from pipeline.errors import HalfWritten, UsageError, did_you_mean, some_of, unknown_column
 from pipeline.input.find import LeftOut, find, has_moved, moves, name_of_file, stamp_of, version_of
-from pipeline.input.formats.base import ScannedFile
 from pipeline.input.formats.csv.delimiter import name_of
 from pipeline.input.formats.names import delimiter_by_name, format_of
 from pipeline.input.formats.protocol import Looked, format_module
@@ -81,11 +80,11 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     alone: set[str] = set()  # named directly: they must be complete
     for pattern in patterns:
         any_name = source.format is not None
-        there = reading(pattern, partial(find, pattern, any_name=any_name), PLAN_SECONDS)
-        lost += there.lost
-        left += there.half
-        files = [(spelled.setdefault(whole(path), path), info) for path, info in there.files]
-        alone |= {path for path, _ in files} if there.single else set()
+        hits = reading(pattern, partial(find, pattern, any_name=any_name), PLAN_SECONDS)
+        lost += hits.lost
+        left += hits.half
+        files = [(spelled.setdefault(whole(path), path), info) for path, info in hits.files]
+        alone |= {path for path, _ in files} if hits.single else set()
         for path, info in files:
             entries[path] = info
             if source.partitioning != "none":
@@ -103,7 +102,7 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
             "give one format at a time: narrow the pattern, or set input.format",
         )
 
-    def look(file: tuple[str, Any], fmt: str) -> tuple[str, Looked] | LeftOut:
+    def look(file: tuple[str, Any], fmt: str) -> Looked | LeftOut:
         path, info = file
         try:
             if path in leave:
@@ -118,44 +117,43 @@ def discover(source: Input, leave: Collection[str] = ()) -> InputFiles:
     with ThreadPoolExecutor(8) as pool:
         looked = list(pool.map(look, found, formats))
     left += [one for one in looked if isinstance(one, LeftOut)]
-    all_there = [(f, *one) for f, one in zip(found, looked, strict=True) if isinstance(one, tuple)]
-    if not all_there:
+    there = [one for one in looked if isinstance(one, Looked)]
+    if not there:
         raise _not_whole(left)
-    found = [f for f, *_ in all_there]
-    scanned = [one.scan for *_, one in all_there]
-    rows = sum(s.rows for s in scanned)
-    if rows > _MOST_ROWS:
-        most = max(zip(found, scanned, strict=True), key=lambda pair: pair[1].rows)
+    rows = {one.path: one.scan.rows for one in there}
+    if sum(rows.values()) > _MOST_ROWS:
+        most = max(rows, key=rows.__getitem__)
         raise UsageError(
-            f"the input claims to have {rows:,} rows, {most[1].rows:,} of them in {most[0][0]}",
+            f"the input claims to have {sum(rows.values()):,} rows, {rows[most]:,} of them in "
+            f"{most}",
             f"{_MOST_ROWS:,} are the most for one job: give it in parts",
         )
     # an empty text file has no header to compare
-    told = [one for *_, one in all_there if one.scan.rows or one.scan.schema.names]
-    joined = format_module(formats[0]).common_schema(told or [all_there[0][2]])
+    told = [one for one in there if one.scan.rows or one.scan.schema.names]
+    joined = format_module(formats[0]).common_schema(told or there[:1])
     schema, partitions = _with_partitions(joined.schema, partitions)
     schema = _cast(source, schema, joined.conflicts)
-    skipped = _skipped(source, found, scanned)
+    _check_skipped(source, rows)
     shards = tuple(
         Shard(
             index=index,
-            path=path,
+            path=one.path,
             format=formats[0],
-            size=int(info.get("size") or 0),
-            version=version_of(info),
+            size=_size(entries[one.path]),
+            version=version_of(entries[one.path]),
             rows=one.scan.rows,
             boundaries=one.scan.boundaries,
             offsets=one.scan.offsets,
             layout=_layout(one.scan.boundaries),
-            first=skipped.get(path, 0),
-            partition=tuple(partitions.get(path, {}).items()),
-            kind=kind,
-            stamp=stamp_of(info),
+            first=source.skip_rows.get(one.path, 0),
+            partition=tuple(partitions.get(one.path, {}).items()),
+            kind=one.kind,
+            stamp=stamp_of(entries[one.path]),
             delimiter=one.scan.delimiter,
             quotes=one.scan.quotes,
-            name=name_of_file(path, patterns),
+            name=name_of_file(one.path, patterns),
         )
-        for index, ((path, info), kind, one) in enumerate(all_there)
+        for index, one in enumerate(there)
     )
     conflicts = tuple(c for c in joined.conflicts if c.column not in source.cast)
     links = [f"left out, a link that leads nowhere: {path}" for path in lost]
@@ -214,32 +212,25 @@ def moved_since(shards: Sequence[Shard]) -> list[str]:
     return [s.path for s in shards if has_moved(s.path, s.size, s.stamp)]
 
 
-def _skipped(
-    source: Input, found: Sequence[tuple[str, Any]], scanned: Sequence[ScannedFile]
-) -> dict[str, int]:
-    """Rows to skip, by path. Raises UsageError if a file has fewer rows or does not exist."""
-    rows = {path: scan.rows for (path, _), scan in zip(found, scanned, strict=True)}
+def _check_skipped(source: Input, rows: Mapping[str, int]) -> None:
+    """Raise UsageError if a file has fewer rows than are to be skipped, or does not exist."""
     for path, number in source.skip_rows.items():
         if path not in rows:
             said = f"input.skip_rows: {path} is not one of the input's files"
             raise UsageError(said, *did_you_mean(path, rows))
         if number > rows[path]:
             raise UsageError(f"input.skip_rows: {path} has {rows[path]:,} rows, not {number:,}")
-    return dict(source.skip_rows)
 
 
-def _look(
-    path: str, info: Mapping[str, Any], file_format: str, source: Input
-) -> tuple[str, Looked]:
-    """How the file has to be converted before reading, and the result of the scan. Raises
-    UsageError; HalfWritten."""
-    size = int(info.get("size") or 0)
+def _look(path: str, info: Mapping[str, Any], file_format: str, source: Input) -> Looked:
+    """The result of a file's scan. Raises UsageError; HalfWritten."""
+    size, stamp = _size(info), stamp_of(info)
 
-    def scan() -> tuple[str, Looked]:
+    def scan() -> Looked:
         kind = unpacked_kind(path, file_format, source.encoding)
-        local = readable(path, kind, size, stamp_of(info) or version_of(info))
+        local = readable(path, kind, size, stamp or version_of(info))
         try:
-            return kind, format_module(file_format).look(path, local, source)
+            return Looked(path, kind, local, format_module(file_format).scan(path, local, source))
         except UsageError as e:
             if local == path:
                 raise
@@ -248,12 +239,16 @@ def _look(
     try:
         looked = reading(path, scan, PLAN_SECONDS)
     except UsageError:
-        if has_moved(path, size, stamp_of(info)):  # whatever is wrong with it, it is incomplete
+        if has_moved(path, size, stamp):  # whatever is wrong with it, it is incomplete
             raise moves(path) from None
         raise
-    if has_moved(path, size, stamp_of(info)):
+    if has_moved(path, size, stamp):
         raise moves(path)
     return looked
+
+
+def _size(info: Mapping[str, Any]) -> int:
+    return int(info.get("size") or 0)
 
 
 def _layout(boundaries: Sequence[int]) -> str:

@@ -19,7 +19,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.json as pj
 
-from pipeline.input.formats.jsonl.format import JsonlReader, scan
+from pipeline.input.formats.base import ScannedFile
+from pipeline.input.formats.jsonl.kind import JsonlReader, scan
+from pipeline.job.job import Input
 
 _MIB = 1 << 20
 _ROWS = 1024  # read at a time
@@ -35,8 +37,12 @@ def _write(path: Path, size: int) -> None:
                 row += 1
 
 
+def _scanned(path: Path) -> ScannedFile:
+    return scan(str(path), str(path), Input(path=str(path)))
+
+
 def _ours(path: Path) -> int:
-    found = scan(str(path))
+    found = _scanned(path)
     reader = JsonlReader(str(path), found.schema, found.offsets)
     for start in range(0, found.rows, _ROWS):
         reader.read(start, min(start + _ROWS, found.rows))
@@ -45,7 +51,7 @@ def _ours(path: Path) -> int:
 
 
 def _scan(path: Path) -> int:
-    return scan(str(path)).rows
+    return _scanned(path).rows
 
 
 def _pyarrow(path: Path) -> int:

@@ -100,7 +100,9 @@ class TestAChangedFile:
     ) -> None:
         os.utime(folder / "rows/b.parquet", (1, 1))
         finish(job_in(folder))
-        monkeypatch.setattr("pipeline.driver.plan.plan.content_of", lambda shard: "never asked")
+        monkeypatch.setattr(
+            "pipeline.input.changes.compare.content_of", lambda shard: "never asked"
+        )
         assert spans(plan_of(folder)) == []
 
     def test_a_run_that_was_killed_goes_on_after_a_touch(self, tmp_path: Path) -> None:

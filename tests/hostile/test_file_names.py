@@ -20,8 +20,8 @@ from pipeline import job_from
 from pipeline.driver.plan.plan import check_input, make_plan
 from pipeline.errors import UsageError
 from pipeline.input.changes.content import with_contents
-from pipeline.input.changes.grown import mark_of
 from pipeline.input.changes.increment import Covered, increment
+from pipeline.input.formats.protocol import mark_of
 from pipeline.input.shards import discover
 from pipeline.job.job import Input, Job
 from pipeline.output.dataset import Dataset
@@ -154,12 +154,12 @@ def test_a_schedule_does_them_once(tmp_path: Path) -> None:
     dataset = GrowingDataset(str(tmp_path / "out"))
     files = discover(job.input)
     shards = with_contents(files.shards)
-    made = increment(shards, [], lambda *_: None)
+    made = increment(shards, [])
     covered = [Covered.of(shard, mark_of(shard)) for shard in shards]
     dataset.begin("2026-11-24T02-00-00Z", "names", made, covered, full=False)
     [begun] = dataset.unfinished()
 
-    assert increment(files.shards, begun.inputs, lambda *_: None).shards == ()
+    assert increment(files.shards, begun.inputs).shards == ()
 
 
 @pytest.mark.parametrize("name", NAMES)

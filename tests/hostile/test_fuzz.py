@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RackmillError, RowError
-from pipeline.input.formats.jsonl.format import JsonlReader, scan
+from pipeline.input.formats.jsonl.kind import JsonlReader, scan
 from pipeline.input.plain import plain_rows
 from pipeline.job.file.load import load_job
+from pipeline.job.job import Input
 from pipeline.job.sampling import Sampling
 from pipeline.job.template.render import Template
 from pipeline.model.convert.gguf_file import GgufFile
@@ -136,7 +137,7 @@ def _json_lines(place: Path, content: bytes) -> None:
     builder = PromptBuilder(job(prompt="{text}"), Tokenizer(write_tokenizer(place / "tokenizer")))
 
     def read() -> None:
-        found = scan(path)
+        found = scan(path, path, Input(path=path))
         if not found.rows:
             return
         with closing(JsonlReader(path, found.schema, found.offsets)) as reader:

@@ -12,8 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from pipeline import UsageError
-from pipeline.input.changes.mark import Mark
-from pipeline.input.formats.base import Rows, ScannedFile
+from pipeline.input.formats.base import Mark, Rows, ScannedFile
 from pipeline.input.formats.protocol import Looked
 from pipeline.input.schema.join import CommonSchema
 from pipeline.input.shard import Shard
@@ -59,8 +58,8 @@ class Lines:
 class PlainText(ModuleType):
     """A text file; each line is a row."""
 
-    def look(self, path: str, readable: str, source: Input) -> Looked:
-        return Looked(path, readable, ScannedFile(lines_of(readable).num_rows, SCHEMA))
+    def scan(self, path: str, readable: str, source: Input) -> ScannedFile:
+        return ScannedFile(lines_of(readable).num_rows, SCHEMA)
 
     def common_schema(self, files: Sequence[Looked]) -> CommonSchema:
         return CommonSchema(SCHEMA)

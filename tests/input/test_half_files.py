@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.formats.base import ScannedFile
-from pipeline.input.formats.jsonl import format as jsonl_lines
+from pipeline.input.formats.jsonl import kind as jsonl
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import InputFiles, check_whole, discover, moved_since
 from pipeline.input.units import Unit
@@ -289,15 +289,15 @@ def test_what_changes_while_it_is_looked_at_is_left(
 ) -> None:
     (tmp_path / "a.jsonl").write_bytes(LINES)
     (tmp_path / "b.jsonl").write_bytes(LINES)
-    scan = jsonl_lines.scan
+    scan = jsonl.scan
 
-    def slow(path: str) -> ScannedFile:
+    def slow(path: str, readable: str, source: Input) -> ScannedFile:
         if path.endswith("b.jsonl"):
             with Path(path).open("ab") as file:
                 file.write(LINES)
-        return scan(path)
+        return scan(path, readable, source)
 
-    monkeypatch.setattr(jsonl_lines, "scan", slow)
+    monkeypatch.setattr(jsonl, "scan", slow)
     files = _find(tmp_path)
     assert [Path(s.path).name for s in files.shards] == ["a.jsonl"]
     assert ["b.jsonl" in one.path for one in files.left] == [True]

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.input.changes.content import content_of, with_contents
-from pipeline.input.changes.grown import mark_of, rows_still_there
+from pipeline.input.changes.content import with_contents
 from pipeline.input.changes.increment import Covered, Increment, increment
-from pipeline.input.changes.mark import Mark
+from pipeline.input.formats.base import Mark
+from pipeline.input.formats.protocol import mark_of, rows_still_there
 from pipeline.input.shard import Shard
 from pipeline.input.shards import discover
 from pipeline.job.job import Input
@@ -39,12 +39,8 @@ def _covered(shards: tuple[Shard, ...]) -> list[Covered]:
     return [Covered.of(shard, mark_of(shard)) for shard in with_contents(shards)]
 
 
-def _still_there(shard: Shard, before: Covered) -> int | None:
-    return rows_still_there(shard, before.rows, before.marked, before.quotes)
-
-
 def _next(folder: Path, covered: list[Covered]) -> Increment:
-    return increment(_shards(folder), covered, _still_there, content_of)
+    return increment(_shards(folder), covered)
 
 
 Write = Callable[[Path, list[str], list[str]], None]
@@ -189,7 +185,7 @@ def test_a_file_that_grew_and_is_read_otherwise_is_done_again(tmp_path: Path) ->
         covered = _covered(then)
         path.write_text('a;b,c\n1;"2",3\n4;5,6\n')
         source = Input.model_validate({"path": str(path), "delimiter": ",", **now})
-        found = increment(discover(source).shards, covered, _still_there, content_of)
+        found = increment(discover(source).shards, covered)
         assert ([s.first for s in found.shards], len(found.changed)) == ([0], 1)
 
 
@@ -202,7 +198,7 @@ def test_only_what_was_added_is_done_where_it_has_the_first_quotes_and_they_are_
     covered = _covered(discover(source).shards)
     path.write_text('a,b\n1,2\n3,"x"\n')
 
-    found = increment(discover(source).shards, covered, _still_there, content_of)
+    found = increment(discover(source).shards, covered)
 
     assert ([s.first for s in found.shards], found.changed) == ([1], ())
 
@@ -224,7 +220,7 @@ def test_what_is_not_whole_is_neither_gone_nor_done(tmp_path: Path) -> None:
     with (tmp_path / "b.jsonl").open("a") as file:
         file.write('{"text": "c')
     files = discover(Input(path=str(tmp_path)))
-    found = increment(files.shards, covered, _still_there, content_of, left=files.left)
+    found = increment(files.shards, covered, left=files.left)
 
     assert (found.shards, found.gone) == ((), ())
     assert ["b.jsonl" in line for line in found.left] == [True]
@@ -233,4 +229,4 @@ def test_what_is_not_whole_is_neither_gone_nor_done(tmp_path: Path) -> None:
 def test_full_does_all_again(tmp_path: Path) -> None:
     _jsonl(tmp_path / "a.jsonl", "a")
     shards = _shards(tmp_path)
-    assert increment(shards, _covered(shards), _still_there, full=True).shards == shards
+    assert increment(shards, _covered(shards), full=True).shards == shards

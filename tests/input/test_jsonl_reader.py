@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import UsageError
-from pipeline.input.formats.jsonl.format import JsonlReader
+from pipeline.input.formats.jsonl.kind import JsonlReader
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import discover
 from pipeline.input.units import Unit

@@ -21,7 +21,6 @@ import pytest
 from pipeline import job_from
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.changes.compare import compare
-from pipeline.input.changes.content import content_of
 from pipeline.input.formats import unpack
 from pipeline.input.reader import UnitReader
 from pipeline.input.shards import discover
@@ -270,7 +269,7 @@ def test_rows_are_read_from_what_was_looked_into_whatever_an_output_knows_it_as(
     entry = {**before.identity, "at": str(path), "stamp": before.stamp, "content": "other"}
     with_the_old_time(path, "text\nno_\nyes\n".encode("utf-16"))
     [now] = discover(Input(path=str(path))).shards
-    [told_apart], _ = compare([now], [entry], content_of)
+    [told_apart], _ = compare([now], [entry])
 
     assert told_apart.version != now.version == before.version
     assert told_apart.readable == now.readable != before.readable

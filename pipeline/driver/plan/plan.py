@@ -18,7 +18,6 @@ from pipeline.driver.trust.gold_check import check_gold_files
 from pipeline.errors import HalfWritten, StorageFailed, UsageError, unknown_column
 from pipeline.humanize import plural
 from pipeline.input.changes.compare import NO_CHANGES, InputChanges, absolute, compare
-from pipeline.input.changes.content import content_of
 from pipeline.input.output_apart import check_places
 from pipeline.input.shards import InputFiles, discover
 from pipeline.input.units import Unit, branches, cut, leaves
@@ -256,7 +255,7 @@ def _as_begun(inputs: InputPlan, found: Manifest) -> tuple[InputPlan, InputChang
     """The input as the folder knows it: files that are as they were have their names and their
     units of then, whatever else is there now; rows get the columns that those there have."""
     columns = output_columns(inputs.job, inputs.files.schema, found.results)
-    shards, changes = compare(inputs.files.shards, found.entries, content_of)
+    shards, changes = compare(inputs.files.shards, found.entries)
     sizes = list(inputs.unit_rows)
     for now, then in changes.kept.items():
         sizes[now] = found.content.shards[then].unit_rows

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.humanize import count, plural
+from pipeline.input.changes.content import content_of
 from pipeline.input.find import name_of_file
 from pipeline.input.formats.unpack import kind_now
 from pipeline.input.shard import Shard
@@ -91,18 +92,16 @@ def absolute(path: str) -> str:
 
 
 def compare(
-    shards: Sequence[Shard],
-    known: Sequence[Mapping[str, Any]],
-    content: Callable[[Shard], str] = lambda shard: "",
+    shards: Sequence[Shard], known: Sequence[Mapping[str, Any]]
 ) -> tuple[tuple[Shard, ...], InputChanges]:
     """The shards, unchanged ones under their earlier names and versions; and the differences.
 
-    ``known``: the manifest's entries. ``content``: a file's hash, requested if its size and rows
-    are the same but it may have been written to. A moved file is recognized by its base name, if it
-    is unchanged and no other file can be meant.
+    ``known``: the manifest's entries. A file's content is hashed if its size and rows are the same
+    but it may have been written to. A moved file is recognized by its base name, if it is unchanged
+    and no other file can be meant.
     """
     entries = list(known)
-    found = _pair_up(shards, entries, cache(content))
+    found = _pair_up(shards, entries, cache(content_of))
     by_path = {e["path"]: e for e in entries}
     named = tuple(
         _as_known(s, entries[found[s.index]])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pipeline.humanize import plural
 from pipeline.input.changes.compare import absolute, compare
-from pipeline.input.changes.mark import Mark
 from pipeline.input.find import LeftOut
+from pipeline.input.formats.base import Mark
+from pipeline.input.formats.protocol import rows_still_there
 from pipeline.input.shard import Shard
 
 _NAMED = 5  # files of a kind that are listed by name
@@ -19,7 +20,7 @@ _NAMED = 5  # files of a kind that are listed by name
 class Covered:
     """An input file as a run of the schedule did it: all of its ``rows`` have results.
 
-    ``content``, ``stamp``: see ``Shard``; ``mark``: see ``input.changes.grown``.
+    ``content``, ``stamp``: see ``Shard``; ``mark`` and what follows: its ``Mark``.
     """
 
     path: str
@@ -41,19 +42,10 @@ class Covered:
 
     @classmethod
     def of(cls, shard: Shard, mark: Mark) -> Covered:
+        alike = {f.name: getattr(shard, f.name) for f in fields(cls) if hasattr(shard, f.name)}
         return cls(
-            path=shard.path,
+            **alike,
             at=absolute(shard.path),
-            format=shard.format,
-            size=shard.size,
-            version=shard.version,
-            rows=shard.rows,
-            layout=shard.layout,
-            kind=shard.kind,
-            delimiter=shard.delimiter,
-            quotes=shard.quotes,
-            stamp=shard.stamp,
-            content=shard.content,
             mark=mark.whole,
             mark_size=mark.size,
             tail=mark.tail,
@@ -104,19 +96,16 @@ class Increment:
 def increment(
     shards: Sequence[Shard],
     covered: Sequence[Covered],
-    still_there: Callable[[Shard, Covered], int | None],
-    content: Callable[[Shard], str] = lambda shard: "",
     *,
     left: Sequence[LeftOut] = (),
     full: bool = False,
 ) -> Increment:
-    """``covered``: by earlier runs, each file once, in its state then. ``still_there``: how many of
-    a file's first rows are unchanged and read the same way, or None. ``content``: see ``compare``.
-    ``left``: files that are not complete yet. ``full``: everything is done again."""
+    """``covered``: by earlier runs, each file once, in its state then. ``left``: files that are not
+    complete yet. ``full``: everything is done again. Raises OSError, UsageError."""
     waiting = tuple(map(str, left))
     if full:
         return Increment(tuple(shards), new=tuple(s.path for s in shards), left=waiting)
-    _, changes = compare(shards, [vars(one) for one in covered], content)
+    _, changes = compare(shards, [vars(one) for one in covered])
     by_path: Mapping[str, Covered] = {c.path: c for c in covered} | {c.at: c for c in covered}
     todo: list[Shard] = []
     grown: list[str] = []
@@ -133,7 +122,9 @@ def increment(
         grew = shard.rows >= before.rows and shard.size > before.size
         # the setting for quotes is only known once a file has some
         alike = shard.delimiter == before.delimiter and before.quotes in (shard.quotes, "")
-        same = still_there(shard, before) if grew and alike else None
+        same = None
+        if grew and alike:
+            same = rows_still_there(shard, before.rows, before.marked, before.quotes)
         if same is None:
             todo.append(shard)
             changed.append(shard.path)

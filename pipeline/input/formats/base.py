@@ -141,6 +141,18 @@ def lacks_its_end(path: str) -> bool:
     return bool(ends) and (size < 2 * _MAGIC_BYTES or not any(whole))
 
 
+@dataclass(frozen=True)
+class Mark:
+    """Identifies the rows of a file, to recognize them in one that grew. ``whole``: the hash of
+    ``size`` bytes. ``tail``: the hash of the next ``tail_size`` bytes, a last line without end; ""
+    if there is none."""
+
+    whole: str = ""
+    size: int = 0
+    tail: str = ""
+    tail_size: int = 0
+
+
 class Reader(Protocol):
     """Reads one file from front to back; reading backwards costs a restart."""
 

@@ -7,8 +7,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.input.changes.mark import Mark
-from pipeline.input.formats.base import hash_of, open_file
+from pipeline.input.formats.base import Mark, hash_of, open_file
 from pipeline.input.shard import Shard
 
 _CHUNK = 1 << 20  # bytes
@@ -30,7 +29,7 @@ def mark_of_lines(shard: Shard, ends: bytes, is_row: Callable[[bytes], object]) 
 def lines_still_there(
     shard: Shard, rows: int, mark: Mark, ends_line: Callable[[bytes], bool]
 ) -> int | None:
-    """See ``changes.grown.rows_still_there``. ``ends_line``: whether a line ends before these two
+    """See ``protocol.FormatModule``. ``ends_line``: whether a line ends before these two
     bytes (fewer at the file's end)."""
     with open_file(shard.path) as file:
         if hash_of(file, mark.size) != mark.whole:

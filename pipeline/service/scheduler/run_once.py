@@ -15,9 +15,9 @@ from pipeline.driver.run import RunOptions, run
 from pipeline.driver.stop.stop import Stop
 from pipeline.driver.trust.inherit import inherit
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.input.changes.content import content_of, with_contents
-from pipeline.input.changes.grown import mark_of, rows_still_there
+from pipeline.input.changes.content import with_contents
 from pipeline.input.changes.increment import Covered, Increment, increment
+from pipeline.input.formats.protocol import mark_of
 from pipeline.input.shard import Shard
 from pipeline.input.shards import InputFiles, discover, moved_since
 from pipeline.job.fingerprint import fingerprint_parts, without_gold
@@ -133,9 +133,7 @@ def _look(job: Job, covered: Sequence[Covered], *, full: bool) -> tuple[InputFil
 
     def look(leave: Sequence[str]) -> tuple[InputFiles, Increment]:
         files = discover(job.input, leave)
-        made = increment(
-            files.shards, covered, _still_there, content_of, left=files.left, full=full
-        )
+        made = increment(files.shards, covered, left=files.left, full=full)
         return files, replace(made, shards=with_contents(made.shards))
 
     files, made = look(())
@@ -236,10 +234,6 @@ def _check_same(dataset: GrowingDataset, job: Job, files: InputFiles) -> None:
 
 def _type(schema: Any, name: str) -> str:
     return str(schema.field(name).type) if name in schema.names else "not there"
-
-
-def _still_there(shard: Shard, before: Covered) -> int | None:
-    return rows_still_there(shard, before.rows, before.marked, before.quotes)
 
 
 def _job_of(job: Job, made: Increment, current: GrowingRun) -> Job:

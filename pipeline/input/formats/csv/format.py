@@ -68,7 +68,7 @@ def find_delimiter(path: str, *, quotes: bool = True) -> str:
         raise HalfWritten(f"{e.message}; its last line has no end", *e.hints) from None
 
 
-def scan(path: str, dialect: Dialect) -> ScannedFile:
+def scan_as(path: str, dialect: Dialect) -> ScannedFile:
     """Read the file once, block by block: its rows, the byte offset of every STRIDE-th, and for
     each column a type that fits all its cells. Raises UsageError, with the line; HalfWritten."""
     rows = longest = 0

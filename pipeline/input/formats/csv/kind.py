@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from pipeline.input.changes.mark import Mark
-from pipeline.input.formats.base import Reader, open_file
-from pipeline.input.formats.csv.format import CsvReader, dialect_of, scan
+from pipeline.input.formats.base import Mark, Reader, ScannedFile, open_file, pieces
+from pipeline.input.formats.csv.format import CsvReader, dialect_of, scan_as
 from pipeline.input.formats.csv.records import Dialect
 from pipeline.input.formats.csv.second import SecondCells
 from pipeline.input.formats.line_marks import lines_still_there, mark_of_lines
@@ -19,12 +17,9 @@ from pipeline.input.schema.join import CommonSchema, join
 from pipeline.input.shard import Shard
 from pipeline.job.job import Input
 
-_CHUNK = 1 << 20  # bytes
 
-
-def look(path: str, readable: str, source: Input) -> Looked:
-    dialect = dialect_of(path, readable, source)
-    return Looked(path, readable, scan(readable, dialect))
+def scan(path: str, readable: str, source: Input) -> ScannedFile:
+    return scan_as(readable, dialect_of(path, readable, source))
 
 
 def common_schema(files: Sequence[Looked]) -> CommonSchema:
@@ -47,18 +42,9 @@ def mark_of(shard: Shard) -> Mark:
 def rows_still_there(shard: Shard, rows: int, mark: Mark, quotes: str | None) -> int | None:
     if quotes not in (None, shard.quotes):
         with open_file(shard.path) as file:
-            if _has_quotes(file, mark.size + mark.tail_size):
+            if any(b'"' in piece for piece in pieces(file, mark.size + mark.tail_size)):
                 return None
     return lines_still_there(shard, rows, mark, lambda after: after[:1] in (b"", b"\n", b"\r"))
-
-
-def _has_quotes(file: Any, size: int) -> bool:
-    """Whether the next ``size`` bytes contain one."""
-    while size > 0 and (part := file.read(min(size, _CHUNK))):
-        if b'"' in part:
-            return True
-        size -= len(part)
-    return False
 
 
 def _text_where_they_differ(schemas: list[tuple[str, pa.Schema]]) -> list[tuple[str, pa.Schema]]:

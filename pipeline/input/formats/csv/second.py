@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pipeline.input.formats.base import pieces
 from pipeline.input.formats.csv.records import Dialect, blocks
 from pipeline.input.formats.second_rows import RowByRow, text_of
 from pipeline.input.shard import Shard
 
-_PIECE = 1 << 20  # bytes
 _NO_NUMBERS = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}  # as JSON writes them
 
 
@@ -43,31 +43,26 @@ class SecondCells(RowByRow):
 
 def _records(shard: Shard) -> Iterator[list[tuple[str, bool]]]:
     """The cells of each record: their text, and whether they were quoted."""
-
-    def pieces() -> Iterator[bytes]:
-        with text_of(shard) as file:
-            while piece := file.read(_PIECE):
-                yield piece
-
     dialect = Dialect.of(shard.delimiter, shard.quotes)
     cell_of = _cell(dialect)
-    for block in blocks(pieces(), dialect):
-        text = block.content.decode()
-        at, cells = 0, list[tuple[str, bool]]()
-        while at < len(text):
-            cell = cell_of.match(text, at)
-            assert cell is not None  # it matches anything
-            inside, rest, plain, end = cell.groups()
-            cells.append(
-                (plain, False) if inside is None else (inside.replace('""', '"') + rest, True)
-            )
-            at = cell.end()
-            if end != dialect.delimiter:
-                if cells != [("", False)]:
-                    yield cells
-                cells = []
-        if cells:  # the file ends with a delimiter
-            yield [*cells, ("", False)]
+    with text_of(shard) as file:
+        for block in blocks(pieces(file), dialect):
+            text = block.content.decode()
+            at, cells = 0, list[tuple[str, bool]]()
+            while at < len(text):
+                cell = cell_of.match(text, at)
+                assert cell is not None  # it matches anything
+                inside, rest, plain, end = cell.groups()
+                cells.append(
+                    (plain, False) if inside is None else (inside.replace('""', '"') + rest, True)
+                )
+                at = cell.end()
+                if end != dialect.delimiter:
+                    if cells != [("", False)]:
+                        yield cells
+                    cells = []
+            if cells:  # the file ends with a delimiter
+                yield [*cells, ("", False)]
 
 
 def _cell(dialect: Dialect) -> re.Pattern[str]:

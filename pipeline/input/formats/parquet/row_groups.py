@@ -8,8 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.input.changes.mark import Mark
-from pipeline.input.formats.base import hash_of, open_file
+from pipeline.input.formats.base import Mark, hash_of, open_file
 from pipeline.input.shard import Shard
 
 
@@ -21,8 +20,8 @@ def mark_of(shard: Shard) -> Mark:
         return Mark(hash_of(file, end, _schema(file)), end) if end else Mark()
 
 
-def rows_still_there(shard: Shard, rows: int, mark: Mark) -> int | None:
-    """See ``changes.grown.rows_still_there``."""
+def rows_still_there(shard: Shard, rows: int, mark: Mark, _quotes: str | None) -> int | None:
+    """See ``protocol.FormatModule``."""
     with open_file(shard.path) as file:
         same = _end_of_groups(file, rows) == mark.size
         file.seek(0)
