@@ -17,7 +17,7 @@ _LOOK_SECONDS = 2.0
 def counted_at(output: str) -> RowCounts | None:
     """The row counts when a driver ends; None if there is no output, or it cannot be read now."""
     try:
-        status = read_status(open_storage(output, patience_seconds=0, faults=False))
+        status = read_status(open_storage(output, patience_seconds=0))
     except (OSError, RackmillError):
         return None
     return RowCounts(status.rows, status.rows_done, status.failed)
