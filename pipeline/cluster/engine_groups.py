@@ -26,7 +26,7 @@ from pipeline.cluster.card_slots import (
     spread_in_words,
 )
 from pipeline.engine.gpu.usable import offer
-from pipeline.engine.machine.facts import card_of, processor_name
+from pipeline.engine.machine.facts import processor_name
 from pipeline.engine.machine.host import available_memory, cores, native_bf16
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
@@ -252,7 +252,7 @@ def _own_groups(
     there.check()
     for reason in there.left:
         say(f"left out: {reason}")
-    found = [card_of(gpu) for gpu in there.gpus]
+    found = [gpu.card for gpu in there.gpus]
     if not found:
         check_wishes(job.resources, [])
         memory, processor = available_memory(), processor_name()

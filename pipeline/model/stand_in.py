@@ -57,11 +57,8 @@ class StandIn(ModelFolder):
         return super().tokenizer(chat if chat is not None else usual)
 
 
-_LATER = "`run` fetches it first"
-
-
 def resolve_for_planning(
-    reference: str, report: Report = lambda line: None, then: str = _LATER
+    reference: str, report: Report = lambda line: None, then: str = "`run` fetches it first"
 ) -> ModelFolder:
     """As ``resolve``, but without a download: a stand-in replaces a model of the catalogue that
     is not here, and ``report`` gets a line about it, with what comes ``then``. Raises UsageError

@@ -143,6 +143,6 @@ class WatchedEngine:
 
     def probe(self, seconds: float) -> list[Timing]:
         """What `rackmill calibrate` would measure of this engine."""
-        probe = Probe(self.engine, self.layout, seconds=seconds, first_id=self._next_id)
+        probe = Probe(self.engine, self.layout.geometry, seconds=seconds, first_id=self._next_id)
         self._next_id += 1 << 20
         return probe.measure()

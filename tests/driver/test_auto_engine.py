@@ -12,7 +12,7 @@ from pipeline.engine.gpu.nvml import Gpu
 from pipeline.engine.gpu.usable import UsableCards
 from tests.support.samples import job
 
-_GPU = Gpu(0, "NVIDIA GeForce RTX 3090", 24 << 30, "580.82", (8, 6))
+_GPU = Gpu("NVIDIA GeForce RTX 3090", 24 << 30, (8, 6), index=0, driver="580.82")
 
 
 def chosen(

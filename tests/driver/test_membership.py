@@ -14,7 +14,8 @@ from pipeline.cluster.rack_state.gcs import HeadGone, Node
 from pipeline.cluster.rack_state.machines import Machine
 from pipeline.cluster.rack_state.slot_usage import SlotUsage
 from pipeline.driver.workers.slots.membership import Membership, MembershipChanges
-from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
+from pipeline.engine.gpu.nvml import DeviceFacts
+from pipeline.engine.machine.facts import MachineFacts, own_versions
 from pipeline.errors import UsageError
 from tests.support.samples import job
 

@@ -14,7 +14,8 @@ from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.cluster.rack_state.gcs import Node
 from pipeline.cluster.rack_state.machines import Machine
 from pipeline.driver.workers.slots.select_engines import candidates, rack_groups
-from pipeline.engine.machine.facts import DeviceFacts, MachineFacts
+from pipeline.engine.gpu.nvml import DeviceFacts
+from pipeline.engine.machine.facts import MachineFacts
 from tests.support.samples import job as any_job
 
 VERSIONS = {"python": "3.11.7", "ray": "2.60.0", "vllm": "0.32.0", "rackmill": "0.1.0"}

@@ -13,47 +13,38 @@ from pipeline.errors import (
     Shortage,
 )
 
-_NO_CONTEXT = ("is needed, which is larger than the available KV cache memory",)
-_NO_CACHE = ("is less than requested memory for kv",)
-_NO_SHARE = (
-    "is less than desired gpu memory utilization",
-    "is less than desired cpu memory utilization",
-    "is less than the engine's budget",
-)
-_NO_MEMORY = (
-    "out of memory",  # torch.OutOfMemoryError, CUDA, the warm-up of the sampler, NCCL
-    "no available memory for the cache blocks",
-    "not enough gpu memory",
-    "can't allocate memory",  # PyTorch's allocator on a CPU: DefaultCPUAllocator
-    "cannot allocate memory",  # the operating system
-    "unable to allocate",  # numpy
-    "cublas_status_alloc_failed",
-)
+# in lower case
+_SIGNS = {
+    MemoryNeed.CONTEXT: ("is needed, which is larger than the available kv cache memory",),
+    MemoryNeed.CACHE: ("is less than requested memory for kv",),
+    MemoryNeed.SHARE: (
+        "is less than desired gpu memory utilization",
+        "is less than desired cpu memory utilization",
+        "is less than the engine's budget",
+    ),
+    MemoryNeed.ENGINE: (
+        "out of memory",  # torch.OutOfMemoryError, CUDA, the warm-up of the sampler, NCCL
+        "no available memory for the cache blocks",
+        "not enough gpu memory",
+        "can't allocate memory",  # PyTorch's allocator on a CPU: DefaultCPUAllocator
+        "cannot allocate memory",  # the operating system
+        "unable to allocate",  # numpy
+        "cublas_status_alloc_failed",
+    ),
+}
 
 
 def shortage_in(text: str) -> Shortage | None:
     """What a message or a log says was short; None where it is not memory."""
-    need = _need_in(text)
+    words = " ".join(text.split())
+    low = words.lower()
+    need = next((need for need, signs in _SIGNS.items() if any(s in low for s in signs)), None)
     if need is None:
         return None
-    words = " ".join(text.split())
     found = re.search(r"\(([\d.]+)/([\d.]+) GiB\) on (?:startup|kv cache)", words)
     if found is None or not float(found[2]):
         return Shortage(need)
     return Shortage(need, int(float(found[1]) * GIB), int(float(found[2]) * GIB))
-
-
-def _need_in(text: str) -> MemoryNeed | None:
-    low = " ".join(text.lower().split())
-    for kind, words in (
-        (MemoryNeed.CONTEXT, _NO_CONTEXT),
-        (MemoryNeed.CACHE, _NO_CACHE),
-        (MemoryNeed.SHARE, _NO_SHARE),
-        (MemoryNeed.ENGINE, _NO_MEMORY),
-    ):
-        if any(word.lower() in low for word in words):
-            return kind
-    return None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

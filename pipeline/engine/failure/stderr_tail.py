@@ -10,7 +10,9 @@ from pathlib import Path
 _MOST = 256 << 10  # bytes: a few tracebacks
 # "… [core.py:1100] torch.OutOfMemoryError: CUDA out of memory. …", or the end of a traceback
 _ERROR = re.compile(r"(?:^|\]\s)([\w.]*(?:Error|Exception|Interrupt)): (.*\S)", re.MULTILINE)
-_SAY_NOTHING = ("See root cause above", "See stack trace (above)", "cancelled")
+# how vLLM says that the reason is in the log of another process
+ELSEWHERE = ("See root cause above", "See stack trace (above)")
+_SAY_NOTHING = (*ELSEWHERE, "cancelled")
 
 
 class StderrTail:

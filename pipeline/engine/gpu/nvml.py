@@ -6,38 +6,59 @@ its leaves this file, each becomes a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import psutil
 
+from pipeline.budget.cards.lookup import Card, DriverReading, card_from_device
 from pipeline.engine.gpu.faults import Fault, card_fault, driver_fault
 from pipeline.engine.gpu.surroundings import surroundings
+from pipeline.humanize import size
 
 _T = TypeVar("_T")
 _PREFIX = "NVML_ERROR_"
+_MOST_HOLDERS = 4  # that are named
 
 
 @dataclass(frozen=True)
-class Gpu:
-    """One NVIDIA card. ``index``: the driver's number, in the order of the PCI bus.
-    ``memory_bytes`` in all; ``capability`` as (major, minor). ``memory_clock``: MHz as NVML tells
-    it, half of the data rate; ``bus_width``: bits; ``cores``: CUDA's; ``sm_clock``: the highest,
-    MHz. 0 where the driver does not tell.
-    """
+class DeviceFacts:
+    """A card as its driver describes it. ``memory_bytes`` in all; ``capability`` as (major, minor).
+    ``memory_clock``: MHz as NVML tells it, half of the data rate; ``bus_width``: bits; ``cores``:
+    CUDA's; ``sm_clock``: the highest, MHz. 0 where the driver does not tell."""
 
-    index: int
     name: str
     memory_bytes: int
-    driver: str
     capability: tuple[int, int]
-    uuid: str = ""
     memory_clock: int = 0
     bus_width: int = 0
     cores: int = 0
     sm_clock: int = 0
+
+    @property
+    def card(self) -> Card:
+        """What is known of such a card."""
+        told = DriverReading(self.memory_clock, self.bus_width, self.cores, self.sm_clock)
+        return card_from_device(self.name, self.memory_bytes, self.capability, told)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu(DeviceFacts):
+    """One NVIDIA card of this machine. ``index``: the driver's number, in the order of the PCI bus;
+    ``driver``: its version."""
+
+    index: int
+    driver: str
+    uuid: str = ""
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """Without what tells it from its like."""
+        return DeviceFacts(
+            **{field.name: getattr(self, field.name) for field in fields(DeviceFacts)}
+        )
 
 
 @dataclass(frozen=True)
@@ -124,6 +145,21 @@ def holders(index: int) -> list[Holder]:
             continue
     known = [Holder(pid, _program(pid), memory) for pid, memory in found.items()]
     return sorted(known, key=lambda holder: -(holder.memory_bytes or 0))
+
+
+def held_by(those: Sequence[Holder]) -> str:
+    """ "held by game.exe (pid 12, 18.0 GiB), Xorg (pid 7, 0.5 GiB)"."""
+    if not those:
+        return "the driver does not tell which programs hold it"
+    told = [_in_words(holder) for holder in those[:_MOST_HOLDERS]]
+    more = len(those) - _MOST_HOLDERS
+    return "held by " + ", ".join([*told, *([f"and {more} more"] if more > 0 else [])])
+
+
+def _in_words(holder: Holder) -> str:
+    name = holder.name or "a program of another user or container"
+    memory = "" if holder.memory_bytes is None else f", {size(holder.memory_bytes)}"
+    return f"{name} (pid {holder.pid}{memory})"
 
 
 def _read(binding: Any) -> Driver:

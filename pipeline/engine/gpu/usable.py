@@ -121,14 +121,16 @@ def variant_of(driver: Driver, around: Surroundings, shown: Sequence[Gpu] | None
 
 def installed_build() -> str | None:
     """The installed vLLM's build; None without one, or with both, which overlap."""
-    found = []
-    for package, build in _PACKAGES.items():
-        try:
-            importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        found.append(build)
+    found = [build for package, build in _PACKAGES.items() if installed_version(package)]
     return found[0] if len(found) == 1 else None
+
+
+def installed_version(package: str) -> str | None:
+    """Of a Python package; None if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _visible(driver: Driver, value: str | None) -> list[Gpu]:

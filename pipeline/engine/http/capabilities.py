@@ -48,12 +48,11 @@ class Capabilities:
     @property
     def held(self) -> tuple[str, ...]:
         """As ``EngineFacts.held``."""
-        shapes = (("json", self.json_schema), ("regex", self.regex))
-        return tuple(name for name, there in shapes if there)
+        return ("json",) * self.json_schema + ("regex",) * self.regex
 
     def in_words(self) -> str:
         """One line for people."""
-        shapes = [n for n, there in (("JSON", self.json_schema), ("regex", self.regex)) if there]
+        shapes = [name.replace("json", "JSON") for name in self.held]
         parts = [
             f"{self.server}: {self.model}",
             f"{plural(self.concurrency, 'request')} at once",

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -59,7 +58,7 @@ class Client:
 
     async def get(self, path: str) -> dict[str, Any]:
         """As ``post``."""
-        return await self._ask(lambda: self._whole("GET", path, None))
+        return await self._ask(lambda: self._once("GET", path, None))
 
     async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The object that the answer is. A busy server is waited for; a request that was cut off
@@ -69,7 +68,7 @@ class Client:
         object of JSON; EndpointGone where it cannot be reached; EndpointSlow where it hangs, or is
         busy for too long; EndpointUnfit where a certificate or key is wrong.
         """
-        return await self._ask(lambda: self._whole("POST", path, body))
+        return await self._ask(lambda: self._once("POST", path, body))
 
     async def stream(
         self,
@@ -84,7 +83,7 @@ class Client:
         ``written`` hears how many tokens there are. A stream that ends before its answer does was
         cut off.
         """
-        return await self._ask(lambda: self._in_pieces(path, body, begin(), written))
+        return await self._ask(lambda: self._once("POST", path, body, begin(), written))
 
     async def _ask(self, once: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
         began = time.monotonic()
@@ -111,45 +110,28 @@ class Client:
                     raise
             await asyncio.sleep(pause)
 
-    async def _whole(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> dict[str, Any]:
-        async with self._request(method, path, body) as answer:
-            content = await _read(answer)
-        return _content(answer, content, self.url + path)
-
-    async def _in_pieces(
+    async def _once(
         self,
+        method: str,
         path: str,
-        body: Mapping[str, Any],
-        pieces: Pieces,
-        written: Callable[[int], None],
+        body: Mapping[str, Any] | None,
+        pieces: Pieces | None = None,
+        written: Callable[[int], None] = lambda tokens: None,
     ) -> dict[str, Any]:
-        async with self._request("POST", path, body) as answer:
-            if answer.status != 200 or answer.content_type not in _STREAMS:
-                content = await _read(answer)
-                return _content(answer, content, self.url + path)
-            async for one in objects_in(_parts(answer)):
-                if one.get("error"):
-                    raise Refused(_code_of(one), _message_in(one))
-                written(pieces.take(one))
-        whole = pieces.answer
-        if whole is None:
-            raise _CutOff("its stream ended before the answer did")
-        return whole
-
-    @asynccontextmanager
-    async def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that has begun; what keeps it from being read comes out as this module's
-        errors."""
+        """``pieces``: what takes an answer that comes as a stream. What keeps it from being read
+        comes out as this module's errors."""
         where = self.url + path
         try:
             async with self._session.request(
                 method, where, json=body, allow_redirects=False
             ) as answer:
-                yield answer
+                if pieces is None or answer.status != 200 or answer.content_type not in _STREAMS:
+                    content = b"".join([part async for part in _parts(answer)])
+                    return _content(answer, content, where)
+                async for one in objects_in(_parts(answer)):
+                    if one.get("error"):
+                        raise Refused(_code_of(one), _message_in(one))
+                    written(pieces.take(one))
         except aiohttp.ClientConnectorCertificateError as e:
             raise EndpointUnfit(
                 f"{self.url}: its certificate is not trusted: {e.certificate_error}",
@@ -167,6 +149,9 @@ class Client:
             raise _CutOff(_why(e.os_error)) from None
         except (aiohttp.ClientError, ConnectionError, asyncio.IncompleteReadError) as e:
             raise _CutOff(f"the connection was closed: {str(e) or type(e).__name__}") from None
+        if pieces.answer is None:
+            raise _CutOff("its stream ended before the answer did")
+        return pieces.answer
 
 
 async def _parts(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -177,10 +162,6 @@ async def _parts(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if size > _MOST_BYTES:
             raise Refused(answer.status, f"its answer is over {_MOST_BYTES >> 20} MiB")
         yield part
-
-
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    return b"".join([part async for part in _parts(answer)])
 
 
 def _content(answer: aiohttp.ClientResponse, content: bytes, where: str) -> dict[str, Any]:

@@ -11,15 +11,14 @@ from typing import Any
 _parser = re._parser  # type: ignore[attr-defined]
 codes = re._constants  # type: ignore[attr-defined]
 
+# -> what is in it, and whether all else is meant
 _CATEGORIES = {
-    codes.CATEGORY_DIGIT: "0-9",
-    codes.CATEGORY_SPACE: " \\t\\n\\r",
-    codes.CATEGORY_WORD: "A-Za-z0-9_",
-}
-_NEGATED = {
-    codes.CATEGORY_NOT_DIGIT: "0-9",
-    codes.CATEGORY_NOT_SPACE: " \\t\\n\\r",
-    codes.CATEGORY_NOT_WORD: "A-Za-z0-9_",
+    codes.CATEGORY_DIGIT: ("0-9", False),
+    codes.CATEGORY_SPACE: (" \\t\\n\\r", False),
+    codes.CATEGORY_WORD: ("A-Za-z0-9_", False),
+    codes.CATEGORY_NOT_DIGIT: ("0-9", True),
+    codes.CATEGORY_NOT_SPACE: (" \\t\\n\\r", True),
+    codes.CATEGORY_NOT_WORD: ("A-Za-z0-9_", True),
 }
 _ESCAPED = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\\": "\\\\", "]": "\\]", "^": "\\^"}
 _ESCAPED |= {"[": "\\[", "-": "\\x2D"}
@@ -38,6 +37,7 @@ def regex_grammar(regex: str) -> str:
 
 
 _EMPTY = '""'
+_ENDS = (codes.AT_BEGINNING, codes.AT_BEGINNING_STRING, codes.AT_END, codes.AT_END_STRING)
 
 
 def _sequence(items: Iterable[tuple[Any, Any]]) -> str:
@@ -63,10 +63,8 @@ def _item(code: Any, value: Any) -> str:
         least, most, part = value
         upper = "" if most is codes.MAXREPEAT else str(most)
         return f"({_sequence(part) or _EMPTY}){{{least},{upper}}}"
-    if code is codes.AT and value in (codes.AT_BEGINNING, codes.AT_END, codes.AT_BEGINNING_STRING):
+    if code is codes.AT and value in _ENDS:
         return ""  # the whole text is meant anyway
-    if code is codes.AT and value is codes.AT_END_STRING:
-        return ""
     raise ValueError(f"{str(code).lower()} is not known to llama.cpp's grammars")
 
 
@@ -81,10 +79,9 @@ def _class(members: Iterable[tuple[Any, Any]]) -> str:
         elif code is codes.RANGE:
             inside.append(f"{_character(value[0])}-{_character(value[1])}")
         elif code is codes.CATEGORY and value in _CATEGORIES:
-            inside.append(_CATEGORIES[value])
-        elif code is codes.CATEGORY and value in _NEGATED:
-            inside.append(_NEGATED[value])
-            others = True
+            characters, all_else = _CATEGORIES[value]
+            inside.append(characters)
+            others |= all_else
         else:
             raise ValueError(f"{str(code).lower()} is not known to llama.cpp's grammars")
     if others and (negated or len(inside) > 1):

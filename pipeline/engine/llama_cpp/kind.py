@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pipeline.engine.gpu.usable import offer
@@ -36,13 +36,15 @@ def load(
         os.sched_setaffinity(0, mine)
     taken = any(one.computes for one in job.engines) and bool(offer().gpus)  # by vLLM
     devices = [] if taken else binary.devices()
+    # a card for each of several engines; a single one takes all that there are
+    card = devices[number % len(devices)] if engines > 1 and devices else None
     command = flags(
         model.geometry,
         context=settings.max_model_len,
         slots=settings.max_num_seqs,
         cores=len(mine),
         memory=available_memory() // engines,
-        device="none" if taken else _one_of(devices, number, engines),
+        device="none" if taken else card,
         on_card=bool(devices),
     )
     where = ", ".join(devices) or "the processor"
@@ -54,8 +56,3 @@ def load(
     except BaseException:
         process.end()
         raise
-
-
-def _one_of(devices: Sequence[str], number: int, engines: int) -> str | None:
-    """A card for each of several engines; a single one takes all that there are."""
-    return devices[number % len(devices)] if engines > 1 and devices else None

@@ -10,10 +10,8 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
 
-from pipeline.engine.gpu.memory_holders import held_by
-from pipeline.engine.gpu.nvml import free_gpu_memory, holders
+from pipeline.engine.gpu.nvml import free_gpu_memory, held_by, holders
 from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.humanize import size
@@ -73,18 +71,15 @@ def wait_for_memory(
 def wait_for_own_cards(share: float, say: Callable[[str], None], number: int = 1) -> None:
     """Wait until ``share`` of the memory of each card of an engine on ``number`` cards is free: of
     the first that this process sees, as vLLM takes them."""
-    for index in [gpu.index for gpu in offer().gpus[:number]]:
-        total = free_gpu_memory(index)[1]
-        wanted, by = int(share * total), partial(_holders, index)
-        wait_for_memory(partial(_free, index), wanted, say, held=by)
+    for gpu in offer().gpus[:number]:
+        _wait_for(gpu.index, share, say)
 
 
-def _holders(index: int) -> str:
-    return held_by(holders(index))
-
-
-def _free(index: int) -> int:
-    return free_gpu_memory(index)[0]
+def _wait_for(index: int, share: float, say: Callable[[str], None]) -> None:
+    wanted = int(share * free_gpu_memory(index)[1])
+    wait_for_memory(
+        lambda: free_gpu_memory(index)[0], wanted, say, held=lambda: held_by(holders(index))
+    )
 
 
 def own_cards() -> list[int]:

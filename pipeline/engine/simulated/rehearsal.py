@@ -16,7 +16,8 @@ from pipeline.job.engine import RehearsedFaults
 
 
 class RehearsedFault(Enum):
-    """What a request does to its engine, or what becomes of it."""
+    """What a request does to its engine, or what becomes of it: by the name of the setting that
+    says which texts do it, without its ``_on``."""
 
     KILL = "kill"
     HANG = "hang"
@@ -32,17 +33,15 @@ class Rehearsal:
     def __init__(
         self, settings: RehearsedFaults, decode: Callable[[list[int]], str] | None = None
     ) -> None:
-        texts = (
-            (settings.kill_on, RehearsedFault.KILL),
-            (settings.hang_on, RehearsedFault.HANG),
-            (settings.freeze_on, RehearsedFault.FREEZE),
-            (settings.fail_on, RehearsedFault.FAIL),
-            (settings.refuse_on, RehearsedFault.REFUSE),
-            (settings.endless_on, RehearsedFault.ENDLESS),
-        )
+        texts = [(getattr(settings, f"{fault.value}_on"), fault) for fault in RehearsedFault]
         self._settings = settings
-        self._texts = [(text, fault) for text, fault in texts if text]
+        self._texts: list[tuple[str, RehearsedFault]] = [one for one in texts if one[0]]
         self._decode = decode
+
+    @property
+    def expects_faults(self) -> bool:
+        """Whether any text is to do something to its engine."""
+        return bool(self._texts)
 
     def fault_of(self, prompt_ids: list[int]) -> RehearsedFault | None:
         """What is wrong with a request."""

@@ -17,7 +17,6 @@ from pipeline.engine.failure.child_guard import guard_children
 from pipeline.engine.load import load_engine
 from pipeline.engine.standalone.probe import Probe
 from pipeline.errors import EngineFailed, RackmillError, UsageError
-from pipeline.job.engine import Core
 from pipeline.job.file.load import job_from
 from pipeline.job.job import Job
 from pipeline.model.folder import ModelFolder
@@ -83,19 +82,25 @@ def calibrate(
     job = _job(reference, settings)
     check_reference(reference)
     model = resolve(reference, lambda line: note(line, 0.0))
-    arguments = _arguments(job, model)
-    order = {
+    given = job.engine.vllm_arguments()
+    order: dict[str, Any] = {
         "job": job.model_dump(mode="json", exclude_none=True),
-        "arguments": arguments,
+        "arguments": given,
         "model": [model.name, str(model.path)],
         "seconds": seconds,
     }
-    note("loading the engine", 0.0)
-    if not job.engine.computes:
-        result = _measure(order, note)
-    else:
+    if job.engine.computes:
+        from pipeline.engine.standalone.engine import standalone
+
+        own = standalone()
+        order["arguments"] = arguments = own.arguments(model, _SHAPE, _ANSWER, given)
         eager = bool(arguments.get("enforce_eager"))
-        result = _in_own_process(order, note, eager=eager, core=job.engine.core)
+        variables = own.environment(eager=eager, core=job.engine.core)
+        note("loading the engine", 0.0)
+        result = _in_own_process(order, note, variables)
+    else:
+        note("loading the engine", 0.0)
+        result = _measure(order, note)
     measured = tuple(
         Timing(**{**one, "works": tuple(StepWork(**work) for work in one["works"])})
         for one in result["measured"]
@@ -104,7 +109,7 @@ def calibrate(
         f"{model.name} {model.quantization}".strip(),
         result["device"],
         result["engine"],
-        arguments,
+        order["arguments"],
         measured,
         fit_steps(measured),
     )
@@ -146,21 +151,7 @@ def _job(reference: str, settings: Sequence[str]) -> Job:
     return job
 
 
-def _arguments(job: Job, model: ModelFolder) -> dict[str, Any]:
-    given = job.engine.vllm_arguments()
-    if not job.engine.computes:
-        return given
-    from pipeline.engine.standalone.engine import standalone
-
-    return standalone().arguments(model, _SHAPE, _ANSWER, given)
-
-
-def _in_own_process(
-    order: dict[str, Any], note: Note, *, eager: bool, core: Core
-) -> dict[str, Any]:
-    from pipeline.engine.standalone.engine import standalone
-
-    variables = standalone().environment(eager=eager, core=core)
+def _in_own_process(order: dict[str, Any], note: Note, variables: dict[str, str]) -> dict[str, Any]:
     last: list[str] = []
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "pipeline.engine.standalone.calibrate"],
@@ -197,11 +188,7 @@ def _measure(order: dict[str, Any], note: Note) -> dict[str, Any]:
     engine = load_engine(job, order["arguments"], model)
     try:
         facts = engine.facts
-        layout = facts.layout(model.geometry)
-        caching = job.engine.enable_prefix_caching is not False
-        probe = Probe(
-            engine, layout, job.sampling, seconds=order["seconds"], prefix_caching=caching
-        )
+        probe = Probe(engine, model.geometry, job.sampling, seconds=order["seconds"])
         measured = probe.measure(note)
     finally:
         engine.close()

@@ -7,16 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.budget.cards.lookup import GIB, Card, cpu_card
+from pipeline.budget.cards.lookup import GIB, Card
 from pipeline.budget.engine_arguments import PromptShape, choose_settings, setup_of
 from pipeline.budget.memory_split import memory_split
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.gpu.memory_holders import held_by
-from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, holders
+from pipeline.engine.gpu.nvml import Gpu, free_gpu_memory, held_by, holders
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.gpu.visible import VARIABLE
-from pipeline.engine.machine.facts import card_of
-from pipeline.engine.machine.host import available_memory, cores, cpu_environment, native_bf16
+from pipeline.engine.machine.host import cpu_environment, this_processor
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import EngineFailed
 from pipeline.humanize import size
@@ -78,5 +76,5 @@ def standalone() -> StandaloneEngine:
     there = offer()
     there.check()
     for gpu in there.gpus:
-        return StandaloneEngine(card_of(gpu), gpu)
-    return StandaloneEngine(cpu_card(available_memory(), len(cores()), native_bf16=native_bf16()))
+        return StandaloneEngine(gpu.card, gpu)
+    return StandaloneEngine(this_processor())

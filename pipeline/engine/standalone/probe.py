@@ -14,14 +14,13 @@ from statistics import median
 from typing import Literal
 
 from pipeline.admission.demand import block_keys
-from pipeline.budget.kv_layout import KvLayout
 from pipeline.budget.step_time import StepWork
 from pipeline.engine.machine.host import waited_for_cores
 from pipeline.engine.protocol import Engine
 from pipeline.job.sampling import Sampling
+from pipeline.model.geometry import Geometry
 from pipeline.rows.request import Request
 from pipeline.simulate.vllm_model.kv_cache import Sequence as ModelSequence
-from pipeline.simulate.vllm_model.scheduler import EngineModel
 from pipeline.simulate.vllm_model.step_fit import Timing
 
 _DECODED_STEPS = 8
@@ -115,38 +114,26 @@ class _Try:
 
 
 class Probe:
-    """Measures one idle engine. ``layout``: of its cache. ``sampling``: how tokens are chosen
-    (what it says of lengths does not count). ``seconds``: after which nothing more is begun,
-    but for the first few cases.
-    ``prefix_caching``: the engine does it. ``first_id``: of the requests. ``clock`` and
-    ``waited``: seconds from any start, the latter those in which threads of this process waited
-    for a core."""
+    """Measures one idle engine. ``geometry``: of its model. ``sampling``: how tokens are chosen
+    (what it says of lengths does not count). ``seconds``: after which nothing more is begun, but
+    for the first few cases. ``first_id``: of the requests. ``clock`` and ``waited``: seconds from
+    any start, the latter those in which threads of this process waited for a core."""
 
     def __init__(
         self,
         engine: Engine,
-        layout: KvLayout,
+        geometry: Geometry,
         sampling: Sampling | None = None,
         *,
         seconds: float = 60.0,
-        prefix_caching: bool = True,
         first_id: int = 0,
         clock: Callable[[], float] = time.perf_counter,
         waited: Callable[[], float] = waited_for_cores,
     ) -> None:
-        facts = engine.facts
-        self._engine, self._layout = engine, layout
+        self._engine, self._layout = engine, engine.facts.layout(geometry)
         self._sampling = sampling or Sampling()
         self._seconds, self._clock, self._waited = seconds, clock, waited
-        self._caching = prefix_caching
-        self._model = EngineModel(  # says what each step computes
-            layout,
-            facts.num_blocks,
-            max_num_seqs=facts.max_num_seqs,
-            max_num_batched_tokens=facts.max_num_batched_tokens,
-            prefix_caching=prefix_caching,
-            max_model_len=facts.max_model_len,
-        )
+        self._model = engine.facts.model(geometry)  # says what each step computes
         self._wanted: dict[int, int] = {}  # request id -> new tokens, of those in the model
         self._dice = random.Random(0)
         self._added = self._ended = first_id
@@ -171,7 +158,7 @@ class Probe:
         tokens = case.prompt + case.requests + 3 * _DECODED_STEPS
         blocks = (case.requests + 1) * self._layout.prefill_blocks(tokens)
         return (
-            (self._caching or not case.cached)
+            (facts.prefix_caching or not case.cached)
             and case.requests < facts.max_num_seqs
             and tokens <= facts.max_model_len
             and blocks <= _ROOM * facts.num_blocks

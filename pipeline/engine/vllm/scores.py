@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.rows.request import Request, Scores
+from pipeline.rows.request import Scores
 
 _ROWS_AT_ONCE = 32  # positions: their probabilities over the vocabulary fit a CPU's cache
 
@@ -77,20 +77,6 @@ def _gather(logits: Any, num_logprobs: int, token_ids: Any) -> tuple[Any, Any, A
         total = rows.sub_(highest).exp_().sum(-1, keepdim=True, dtype=torch.float64).log_()
         logprobs[part] -= (highest + total).float()
     return ids, logprobs, torch.zeros(count, dtype=torch.int64)
-
-
-def scoring_params(request: Request) -> Any:
-    """vLLM's ``SamplingParams`` for scoring ``request``'s prompt."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        temperature=0.0,
-        max_tokens=1,  # the least that vLLM allows
-        prompt_logprobs=request.top_k,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
 
 
 def scores_of(tensors: _PromptTensors, score_from: int) -> Scores:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,7 @@ from pipeline.model.convert.plan import (
     plan_conversion,
 )
 from pipeline.model.convert.repack import GROUP_SIZE, carries
-from pipeline.model.convert.report import (
-    ConversionReport,
-    RoundingLoss,
-    TensorLoss,
-    losses_by_type,
-)
+from pipeline.model.convert.report import ConversionReport, RoundingLoss, losses_by_type
 from pipeline.model.convert.safetensors_writer import SafetensorsWriter
 from pipeline.model.convert.tokenizer_files import write_tokenizer
 from pipeline.model.convert.transfer import transfer
@@ -137,7 +133,7 @@ def _convert(
     write_tokenizer(gguf, folder)
     rounder = LayerwiseRounding(planned, config, folder, texts) if texts else None
     total, done = sum(p.tensor.n_bytes for p in planned), 0
-    losses: list[TensorLoss] = []
+    losses: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     for name, members in into_shards(planned):
         # the calibration texts must pass every layer again, so all shards are made again
@@ -147,7 +143,7 @@ def _convert(
             staging.finish(name, record)
         done += sum(p.tensor.n_bytes for p in members)
         progress(done, total)
-        losses += [TensorLoss.from_json(row) for row in record["tensors"]]
+        losses += record["tensors"]
         hashes[name] = record["sha256"]
     if len(hashes) > 1:
         _write_json(folder / "model.safetensors.index.json", _index(planned))
@@ -184,7 +180,7 @@ def _write_shard(
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """Returns the shard's record: its size, SHA-256 and the rounding losses of its tensors."""
-    losses: list[TensorLoss] = []
+    losses: list[dict[str, Any]] = []
     done = 0
     with SafetensorsWriter(path, [slot for p in members for slot in p.slots]) as writer:
         for planned in members:
@@ -195,15 +191,16 @@ def _write_shard(
                 total.add(rows.loss)
                 done += rows.n_bytes
                 progress(done)
-            tensor = planned.tensor
-            what = _words(planned, calibrated=rounder is not None)
-            losses.append(TensorLoss(tensor.storage_type, tensor.module_kind, what, total))
+            losses.append(
+                {
+                    "storage_type": planned.tensor.storage_type,
+                    "kind": planned.tensor.module_kind,
+                    "what": _words(planned, calibrated=rounder is not None),
+                    "loss": asdict(total),
+                }
+            )
         digest = writer.close()
-    return {
-        "bytes": path.stat().st_size,
-        "sha256": digest,
-        "tensors": [loss.as_json() for loss in losses],
-    }
+    return {"bytes": path.stat().st_size, "sha256": digest, "tensors": losses}
 
 
 def _words(planned: PlannedTensor, *, calibrated: bool) -> str:

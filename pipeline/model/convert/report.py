@@ -29,23 +29,6 @@ class RoundingLoss:
 
 
 @dataclass(frozen=True)
-class TensorLoss:
-    """The loss of one tensor. ``what``: how it was converted, in words."""
-
-    storage_type: str
-    kind: str
-    what: str
-    loss: RoundingLoss
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TensorLoss:
-        return cls(**{**content, "loss": RoundingLoss(**content["loss"])})
-
-
-@dataclass(frozen=True)
 class ConversionReport:
     """``tensor_types``: one row for each storage type, kind of module and treatment, with
     ``storage_type, kind, tensors, what, relative_error, max_error``. Bytes of the GGUF file and
@@ -63,11 +46,14 @@ class ConversionReport:
         return {**asdict(self), "folder": str(self.folder)}
 
 
-def losses_by_type(losses: Iterable[TensorLoss]) -> list[dict[str, Any]]:
-    """The rows of ``ConversionReport.tensor_types``."""
+def losses_by_type(losses: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of ``ConversionReport.tensor_types``, from the loss of each tensor: its
+    ``storage_type``, ``kind`` and ``what`` (how it was converted, in words), and as ``loss`` a
+    RoundingLoss as data."""
     groups: dict[tuple[str, str, str], list[RoundingLoss]] = {}
-    for tensor in losses:
-        groups.setdefault((tensor.storage_type, tensor.kind, tensor.what), []).append(tensor.loss)
+    for one in losses:
+        group = groups.setdefault((one["storage_type"], one["kind"], one["what"]), [])
+        group.append(RoundingLoss(**one["loss"]))
     rows = []
     for (storage_type, kind, what), members in sorted(groups.items()):
         total = RoundingLoss()

@@ -14,11 +14,9 @@ from pipeline.budget.fit.fit import fit
 from pipeline.budget.memory_split import memory_split
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.weights import weight_bytes
-from pipeline.cli.try_out.fit.command import this_processor
 from pipeline.engine.gpu.usable import gpus, offer
 from pipeline.engine.gpu.variant import CPU
-from pipeline.engine.machine.facts import card_of
-from pipeline.engine.machine.host import cpu_environment
+from pipeline.engine.machine.host import cpu_environment, this_processor
 from pipeline.engine.vllm.engine import environment
 from pipeline.errors import UsageError
 from pipeline.model.catalogue import MODELS
@@ -89,7 +87,7 @@ def find_device(asked: str, index: int | None) -> Device:
     if chosen is None:
         numbers = ", ".join(str(gpu.index) for gpu in there.gpus)
         raise UsageError(f"--card {index}: engines could run on {numbers}")
-    return Device(chosen.index, card_of(chosen), chosen.name, chosen.driver)
+    return Device(chosen.index, chosen.card, chosen.name, chosen.driver)
 
 
 def _processor(build: str | None) -> Device:

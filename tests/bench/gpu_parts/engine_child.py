@@ -123,13 +123,11 @@ class Bench:
 
     def steps(self) -> dict[str, Any]:
         """What `rackmill calibrate` measures; a calibration that `simulate` reads."""
-        facts = self.engine.facts
         probe = Probe(
             self.engine,  # type: ignore[arg-type]
-            facts.layout(self.model.geometry),
+            self.model.geometry,
             Sampling(),
             seconds=self.order["step_seconds"],
-            prefix_caching=facts.prefix_caching,
             first_id=1 << 40,
         )
         measured = probe.measure()

@@ -13,9 +13,9 @@ import pytest
 
 from pipeline.cluster.card_slots import spread_of
 from pipeline.cluster.engine_groups import EngineGroup, local_groups
-from pipeline.engine.gpu.nvml import free_gpu_memory, holders, read_driver
+from pipeline.engine.gpu.nvml import DeviceFacts, free_gpu_memory, holders, read_driver
 from pipeline.engine.gpu.usable import gpus, offer
-from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_facts
+from pipeline.engine.machine.facts import MachineFacts, own_facts
 from pipeline.errors import UsageError
 from pipeline.job.job import Job
 from pipeline.service.rack.start import _cards

@@ -65,7 +65,7 @@ class TimedEngine:
 
     def probe(self, seconds: float = 1e6) -> Probe:
         return Probe(
-            self, LAYOUT, seconds=seconds, clock=lambda: self.now, waited=lambda: self.waited
+            self, GEMMA_270M, seconds=seconds, clock=lambda: self.now, waited=lambda: self.waited
         )
 
 

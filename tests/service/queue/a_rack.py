@@ -12,7 +12,8 @@ from pipeline.budget.cards.lookup import find_card
 from pipeline.cluster.rack_state.allocation import Key, allotted_to
 from pipeline.cluster.rack_state.gcs import Node
 from pipeline.cluster.rack_state.machines import Machine
-from pipeline.engine.machine.facts import DeviceFacts, MachineFacts, own_versions
+from pipeline.engine.gpu.nvml import DeviceFacts
+from pipeline.engine.machine.facts import MachineFacts, own_versions
 from pipeline.output.runs.job_file import job_content
 from pipeline.service.queue import service
 from pipeline.service.queue.allocator import Allocator

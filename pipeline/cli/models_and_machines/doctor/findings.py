@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 
 from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.compiler import BuildTools, missing_tools
-from pipeline.engine.gpu.memory_holders import held_by
-from pipeline.engine.gpu.nvml import Driver, Gpu, Holder
+from pipeline.engine.gpu.nvml import Driver, Gpu, Holder, held_by
 from pipeline.engine.gpu.surroundings import Surroundings
 from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, UsableCards, variant_of
 from pipeline.engine.gpu.variant import CUDA, SeenCard, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
-from pipeline.engine.machine.facts import card_of
 from pipeline.humanize import size
 from pipeline.model.catalogue import MODELS
 
@@ -120,7 +118,7 @@ def wsl_finding(release: str, ram: int, store: str) -> Finding:
 
 
 def _card(gpu: Gpu, view: GpuView) -> Iterator[Finding]:
-    subject, card = f"GPU {gpu.index}", card_of(gpu)
+    subject, card = f"GPU {gpu.index}", gpu.card
     capability = ".".join(map(str, gpu.capability))
     says = f"{card}, driver {gpu.driver}, compute capability {capability}"
     reason = unfit(SeenCard(gpu.name, gpu.capability))

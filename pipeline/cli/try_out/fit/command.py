@@ -11,7 +11,6 @@ import typer
 from pipeline.budget.cards.lookup import (
     CARDS,
     Card,
-    cpu_card,
     find_card,
     generic_card,
     in_slot,
@@ -101,7 +100,7 @@ def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
     if vram is not None:
         return [(1, generic_card(vram))]
     if gpu is None:
-        return [(1, card) for card in (*(CARDS[name] for name in _CARDS), this_processor())]
+        return [(1, card) for card in (*(CARDS[name] for name in _CARDS), card_named("cpu"))]
     asked = parse_gpus(gpu, card_named)
     for number, card in asked:
         if number > 1 and card.is_laptop:
@@ -115,14 +114,9 @@ def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:
 
 def card_named(name: str) -> Card:
     """The card with that name, or "cpu". Raises UsageError."""
+    from pipeline.engine.machine.host import this_processor
+
     return this_processor() if name.lower() == "cpu" else find_card(name)
-
-
-def this_processor() -> Card:
-    """This machine's processor, with the memory and cores that we may use."""
-    from pipeline.engine.machine.host import available_memory, cores, native_bf16
-
-    return cpu_card(available_memory(), len(cores()), native_bf16=native_bf16())
 
 
 def reported_overhead(model_spec: ModelSpec, card: Card, cards: int) -> int | None:
