@@ -127,7 +127,7 @@ class Rack:
         watcher = Watcher()
         watcher.note = self.notes.append  # type: ignore[method-assign]
         spec = WorkerSpec(
-            asked, (), pa.schema([]), OutputColumns((), None, pa.schema([])), plan.model, {}, {}
+            asked, (), pa.schema([]), OutputColumns(asked, (), pa.schema([])), plan.model, {}, {}
         )
         absences = Availability(asked.resources, players, lambda line: None)
         self.workers = Supervisor(plan, self, watcher, self.coordinator, spec, absences)

@@ -39,15 +39,6 @@ def probability_type(choices: Sequence[str]) -> pa.DataType:
     return pa.struct([pa.field(choice, pa.float64()) for choice in choices])
 
 
-def probability_fields(choices: Sequence[str]) -> list[pa.Field]:
-    """The columns in their order after ``confidence``."""
-    return [
-        pa.field(ACCEPTED, pa.bool_()),
-        pa.field(RAW_CONFIDENCE, pa.float64()),
-        pa.field(PROBABILITIES, probability_type(choices)),
-    ]
-
-
 def probability_array(rows: Sequence[Sequence[float]], choices: Sequence[str]) -> pa.StructArray:
     """The column ``probabilities``; null for a row without any."""
     known = np.array([len(row) > 0 for row in rows], np.bool_)

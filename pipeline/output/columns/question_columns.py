@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from pipeline.job.answer.questions import NO, YES, AskedQuestion
-from pipeline.output.columns.gold import truth
 from pipeline.output.columns.probabilities import probability_array, probability_type
 from pipeline.output.tally import Tally
 
@@ -37,11 +36,13 @@ def question_fields(asked: Sequence[AskedQuestion]) -> list[pa.Field]:
     return fields
 
 
-def question_arrays(results: Sequence[RowResult], asked: Sequence[AskedQuestion]) -> dict[str, Any]:
-    """The columns' values; null in error rows."""
+def question_arrays(
+    rows: Sequence[Sequence[RowResult]], asked: Sequence[AskedQuestion]
+) -> dict[str, Any]:
+    """The columns' values, from each row's answers to the questions; null for a row without any."""
     arrays: dict[str, Any] = {}
     for number, one in enumerate(asked):
-        answers = [r.answers[number] if r.answers else None for r in results]
+        answers = [row[number] if row else None for row in rows]
         columns = one.columns
         arrays |= {
             columns.answer: _each(answers, partial(stored_answer, one)),
@@ -100,16 +101,13 @@ def count_answers(
     total: Tally,
     result: RowResult,
     asked: Sequence[AskedQuestion],
-    golds: Mapping[str, Any],
-    names: Mapping[str, Mapping[str, str]],
+    truths: Mapping[str, str],
 ) -> None:
-    """Count one row's answers. ``golds``: question -> the row's value in the column of right
-    answers; ``names``: question -> value there -> choice."""
+    """Count one row's answers. ``truths``: the right ones, by the job's keys for them."""
     for one, answer in zip(asked, result.answers, strict=True):
         total.question_labels[f"{one.name}\t{answer.label}"] += 1
-        gold = golds.get(one.name)
-        if gold is not None:
-            right = truth(gold, names[one.name])
+        right = truths.get(one.gold_key)
+        if right is not None:
             total.question_confusion[f"{one.name}\t{right}\t{answer.label}"] += 1
 
 

@@ -13,18 +13,14 @@ from pipeline.errors import RowError, UsageError, unknown_column
 from pipeline.input.plain import plain_values
 from pipeline.input.schema.metadata import metadata_for
 from pipeline.job.answer.label import Label
-from pipeline.job.answer.questions import ROW_COLUMNS, AskedQuestion
-from pipeline.job.job import Job, Score
+from pipeline.job.answer.questions import ROW_COLUMNS
+from pipeline.job.job import Job
 from pipeline.output.columns.answers_as_rows import NUMBER, numbers, taken_apart
 from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.json_columns import arrow_type, coerce
 from pipeline.output.columns.probabilities import (
-    ACCEPTED,
     LABEL_SET_TYPE,
     PROBABILITIES,
-    RAW_CONFIDENCE,
-    probability_array,
-    probability_fields,
 )
 from pipeline.output.columns.question_columns import (
     count_answers,
@@ -37,7 +33,10 @@ from pipeline.rows.error_reasons import count_reason
 from pipeline.rows.request import Scores
 
 ENGINE = "engine"  # a column of jobs with different engines
-_ERROR = pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())])
+_ERROR = pa.field(
+    "error",
+    pa.struct([("type", pa.string()), ("message", pa.string()), ("attempts", pa.int32())]),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +82,22 @@ class RowResult:
 class OutputColumns:
     """Which input columns are kept, under which names, and the full schema of the dataset."""
 
+    job: Job
     kept: tuple[tuple[str, str], ...]  # (input column, output column)
-    label: Label | None
     schema: pa.Schema
-    score: Score | None = None
-    gold_names: Mapping[str, str] = field(default_factory=dict)  # value -> choice
-    answers: int = 1  # per row
-    apart: bool = False  # each answer is a row; otherwise several are lists
-    questions: tuple[AskedQuestion, ...] = ()  # about each row, if there are several
-    question_golds: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # as gold_names
     label_sets: tuple[str, ...] = ()  # columns that right answers fill
+    # value of a right answer -> choice, by the job's key for the column with the right answers
+    names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def answers(self) -> int:
+        """Per row."""
+        return self.job.sampling.n
+
+    @property
+    def apart(self) -> bool:
+        """Each answer is a row; otherwise several are lists."""
+        return self.job.output.n == "rows"
 
     @property
     def lists(self) -> bool:
@@ -111,8 +116,8 @@ class OutputColumns:
 
     @property
     def json_properties(self) -> Mapping[str, Any]:
-        schema = self.label.answer_schema if self.label else None
-        return schema["properties"] if schema else {}
+        label = self.job.label
+        return label.answer_schema["properties"] if label and label.answer_schema else {}
 
 
 def output_columns(
@@ -137,19 +142,21 @@ def output_columns(
         for name in names:
             if name not in input_schema.names:
                 raise unknown_column(f"{key} names {name!r}", name, input_schema.names)
-    n, apart = job.sampling.n, job.output.n == "rows"
-    lists = n > 1 and not apart
-    told = begun is None or PROBABILITIES in begun
+    apart = job.output.n == "rows"
     sets = [one.columns.label_set for one in job.asked]
     asked_for = job.trust.label_sets is not None
     sets = [name for name in sets if (asked_for if begun is None else name in begun)]
-    questions = job.asked if job.questions else ()
-    if questions:
-        results = [*question_fields(questions), *_set_fields(sets), *_row_fields()]
+    of_labels = [pa.field(name, LABEL_SET_TYPE) for name in sets]
+    if job.questions:
+        counts = [pa.field(name, pa.int32()) for name in ROW_COLUMNS[:-1]]
+        results = [*question_fields(job.asked), *of_labels, *counts, _ERROR]
     elif job.score:
-        results = _score_fields(job.score)
+        results = [*score_fields(job.score), pa.field("prompt_tokens", pa.int32()), _ERROR]
     else:
-        results = _result_fields(job.label, sets, lists=lists, probabilities=told)
+        fields = question_fields(job.asked)
+        if begun is not None and PROBABILITIES not in begun:
+            fields = fields[:2]  # label and confidence
+        results = _result_fields(job.label, [*fields, *of_labels], job.sampling.n > 1 and not apart)
     if job.resources.mixed:
         if ENGINE in (f.name for f in results):
             raise UsageError(
@@ -175,53 +182,25 @@ def output_columns(
     fields = [input_schema.field(old).with_name(new).with_nullable(True) for old, new in kept]
     same = [new for old, new in kept if old == new]
     schema = pa.schema(fields + results, metadata_for(input_schema.metadata, same))
-    label = job.label
-    truths = names_of(label, input_schema) if label and label.gold_column else {}
-    golds = {q.name: names_of(q.graded, input_schema) for q in questions if q.graded.gold_column}
-    return OutputColumns(
-        tuple(kept), label, schema, job.score, truths, n, apart, questions, golds, tuple(sets)
-    )
+    golds = {k: names_of(one, input_schema) for k, one in job.graded.items() if one.gold_column}
+    return OutputColumns(job, tuple(kept), schema, tuple(sets), golds)
 
 
-def _row_fields() -> list[pa.Field]:
-    """Columns of a row with several questions, beside those of the questions (``ROW_COLUMNS``)."""
-    counts = [pa.field(name, pa.int32()) for name in ROW_COLUMNS[:-1]]
-    return [*counts, pa.field(ROW_COLUMNS[-1], _ERROR)]
-
-
-def _score_fields(score: Score) -> list[pa.Field]:
-    return [
-        *score_fields(score),
-        pa.field("prompt_tokens", pa.int32()),
-        pa.field("error", _ERROR),
-    ]
-
-
-def _set_fields(names: Sequence[str]) -> list[pa.Field]:
-    return [pa.field(name, LABEL_SET_TYPE) for name in names]
-
-
-def _result_fields(
-    label: Label | None, sets: Sequence[str], *, lists: bool, probabilities: bool
-) -> list[pa.Field]:
-    """``sets``: names of columns of label sets. ``lists``: columns with a value per answer are
-    lists. ``probabilities``: include those of choices."""
+def _result_fields(label: Label | None, of_label: list[pa.Field], lists: bool) -> list[pa.Field]:
+    """``of_label``: the columns of an answer that is one of the choices. ``lists``: columns with a
+    value per answer are lists."""
 
     def each(name: str, kind: pa.DataType) -> pa.Field:
         return pa.field(name, pa.list_(kind) if lists else kind)
 
-    fields = [each("completions" if lists else "completion", pa.string())]
-    if label and label.choices:
-        fields += [pa.field("label", pa.string())]
-    if label and (label.choices or label.votes):
+    fields = [each("completions" if lists else "completion", pa.string()), *of_label]
+    if label and label.votes and not of_label:
         fields += [pa.field("confidence", pa.float64())]
-    if label and label.choices and probabilities:
-        fields += [*probability_fields(label.choices), *_set_fields(sets)]
     fields += [
         each("finish_reasons" if lists else "finish_reason", pa.string()),
         pa.field("prompt_tokens", pa.int32()),
         each("completion_tokens", pa.int32()),
-        pa.field("error", _ERROR),
+        _ERROR,
     ]
     names = {f.name for f in fields}
     if label and label.answer_schema:
@@ -252,11 +231,12 @@ def to_table(
         **{name: [None] * len(results) for name in columns.label_sets},
         ENGINE: [None if r.error else engine for r in results],
     }
-    if columns.score is not None:
-        arrays |= score_arrays([r.scores for r in results], columns.score)
-    elif columns.questions:
+    job = columns.job
+    if job.score is not None:
+        arrays |= score_arrays([r.scores for r in results], job.score)
+    elif job.questions:
         arrays["completion_tokens"] = [r.completion_tokens for r in results]
-        arrays |= question_arrays(results, columns.questions)
+        arrays |= question_arrays([r.answers for r in results], job.asked)
     elif columns.lists:
         arrays |= {
             "completions": _lists(results, lambda r: r.completion),
@@ -270,18 +250,10 @@ def to_table(
             "completion": [r.completion for r in results],
             "finish_reason": [r.finish_reason for r in results],
             "completion_tokens": [r.completion_tokens for r in results],
-            "label": [r.label for r in results],
             "confidence": [r.confidence for r in results],
             NUMBER: numbers(rows, columns.answers),
+            **question_arrays([() if r.error else (r,) for r in results], job.asked),
         }
-        if columns.label and columns.label.choices and PROBABILITIES in columns.results:
-            arrays |= {
-                ACCEPTED: [None] * len(results),
-                RAW_CONFIDENCE: [r.raw_confidence for r in results],
-                PROBABILITIES: probability_array(
-                    [r.probabilities for r in results], columns.label.choices
-                ),
-            }
         for name, schema in columns.json_properties.items():
             arrays[name] = [_property(name, schema, r) for r in results]
     # last: an input column may have the name of another job's result column
@@ -316,14 +288,12 @@ def tally(
 ) -> Tally:
     """Count a unit's rows, and compare its labels with the gold column if the job names one."""
     total = Tally(rows=len(results))
-    label = columns.label
-    choices = label.choices if label else None
-    column = label.gold_column if label else None
-    gold = plain_values(inputs.column(column)) if column else None
+    job = columns.job
+    choices = job.label and job.label.choices
     golds = {
-        q.name: plain_values(inputs.column(q.graded.gold_column))
-        for q in columns.questions
-        if q.graded.gold_column
+        key: plain_values(inputs.column(one.gold_column))
+        for key, one in job.graded.items()
+        if one.gold_column
     }
     for row, result in enumerate(results):
         total.prompt_tokens += result.prompt_tokens
@@ -347,9 +317,10 @@ def tally(
             total.scored_tokens += len(result.scores.logprobs)
             total.logprob += logprob_of(result.scores)
             continue
-        if columns.questions:
-            of_row = {name: values[row] for name, values in golds.items()}
-            count_answers(total, result, columns.questions, of_row, columns.question_golds)
+        known = [(key, values[row]) for key, values in golds.items()]
+        truths = {key: truth(v, columns.names[key]) for key, v in known if v is not None}
+        if job.questions:
+            count_answers(total, result, job.asked, truths)
             continue
         for one in result.answers or (result,):
             total.completion_lengths[length_bucket(one.completion_tokens)] += 1
@@ -357,8 +328,8 @@ def tally(
             total.finish_reasons[str(one.finish_reason)] += 1
         if choices:
             total.labels[str(result.label)] += 1
-        if gold is not None and gold[row] is not None:
-            right = truth(gold[row], columns.gold_names)
+        right = truths.get("label.gold")
+        if right is not None:
             for one in result.answers if columns.answers > 1 else (result,):
                 answer = one.label if choices else (one.completion or "").strip()
                 # free text has no classes: count only whether it is right
