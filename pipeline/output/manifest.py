@@ -30,6 +30,7 @@ from pipeline.output.commit.records import MANIFEST
 from pipeline.output.folder import OutputFolder
 
 Count = Annotated[int, Field(ge=0, lt=1 << 62)]
+_NO_PART_OF_SHARDS = {"path", "at", "partition", "unit_rows", "starts", "name"}
 _MOST_UNITS = 50_000_000  # we never write more, and more would fill the memory
 
 
@@ -213,22 +214,10 @@ class Manifest:
             Shard(
                 index=number,
                 path=entry.at,
-                format=entry.format,
-                size=entry.size,
-                version=entry.version,
-                rows=entry.rows,
-                offsets=(0,),
-                layout=entry.layout,
                 known_as=entry.path,
-                first=entry.first,
+                offsets=(0,),
                 partition=tuple(entry.partition.items()),
-                kind=entry.kind,
-                delimiter=entry.delimiter,
-                quotes=entry.quotes,
-                stamp=entry.stamp,
-                content=entry.content,
-                last_apart=entry.last_apart,
-                taken_back=entry.taken_back,
+                **entry.model_dump(exclude=_NO_PART_OF_SHARDS),
             )
             for number, entry in enumerate(self.content.shards)
         )

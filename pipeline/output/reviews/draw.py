@@ -135,7 +135,8 @@ class _Candidates:
 
     def drawn(self, at: int, random: int | None, doubtful: int | None) -> DrawnRow:
         file, row, size, _, priority = self._rows[at].tolist()
-        return DrawnRow(list(self._files)[int(file)], int(row), random, doubtful, size, priority)
+        name = list(self._files)[int(file)]
+        return DrawnRow(name, int(row), random, doubtful, size, priority, digest="")
 
 
 def _candidates(

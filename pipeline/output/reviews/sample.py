@@ -27,10 +27,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 RANDOM_OF_FIVE = 4  # of five rows, those from the random order
 _LEAST_SIZE = 0.02  # of a row that the model is certain of: it can also be drawn
@@ -43,12 +44,12 @@ class DrawnRow:
     None if the sample does not reach that place. ``size``, ``priority``: see above."""
 
     shard: str
-    row: int
-    random: int | None
-    doubtful: int | None
-    size: float
-    priority: float
-    digest: str = ""  # of the texts that reviewers see
+    row: Annotated[int, Field(ge=0)]
+    random: Annotated[int, Field(ge=0)] | None
+    doubtful: Annotated[int, Field(ge=0)] | None
+    size: Annotated[float, Field(gt=0)]
+    priority: Annotated[float, Field(gt=0)]
+    digest: str  # of the texts that reviewers see
 
     @property
     def place(self) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import asdict
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,18 +27,6 @@ from pipeline.storage.base import Storage
 DEFAULT_ROWS = 100
 
 
-class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
-
-    shard: str
-    row: int = Field(ge=0)
-    random: int | None = Field(ge=0)
-    doubtful: int | None = Field(ge=0)
-    size: float = Field(gt=0)
-    priority: float = Field(gt=0)
-    digest: str
-
-
 class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
@@ -46,7 +35,7 @@ class _Stored(BaseModel):
     population: int = Field(ge=1)
     next_priority: float = Field(ge=0)
     input: str
-    rows: list[_Row] = Field(min_length=1)
+    rows: list[DrawnRow] = Field(min_length=1)
 
 
 def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | None:
@@ -65,8 +54,8 @@ def read_sample(storage: Storage, question: str) -> tuple[ReviewSample, str] | N
         raise UsageError(
             f"{storage.address(path)} is damaged: {why}", "remove it: the rows are drawn anew"
         ) from None
-    rows = [DrawnRow(**dict(row)) for row in found.rows]
-    return ReviewSample(found.seed, rows, found.population, found.next_priority), found.input
+    sample = ReviewSample(found.seed, found.rows, found.population, found.next_priority)
+    return sample, found.input
 
 
 def sample_for(
@@ -111,11 +100,7 @@ def _encoded(sample: ReviewSample, question: ReviewQuestion, here: str) -> bytes
                     "row": row.row,
                     "part": row.part,
                     "inclusion_probability": asked[row.place].probability,
-                    "random": row.random,
-                    "doubtful": row.doubtful,
-                    "size": row.size,
-                    "priority": row.priority,
-                    "digest": row.digest,
+                    **asdict(row),
                 }
                 for row in sample.rows
             ],

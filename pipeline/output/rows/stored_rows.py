@@ -20,7 +20,6 @@ from pipeline.job.file.load import job_from
 from pipeline.job.fingerprint import digest
 from pipeline.job.job import Job
 from pipeline.output.columns.answers_as_rows import NUMBER
-from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.probabilities import ACCEPTED, PROBABILITIES, RAW_CONFIDENCE
 from pipeline.output.columns.question_columns import confidence_in
 from pipeline.output.columns.results import ENGINE
@@ -135,23 +134,6 @@ class StoredRows:
     def kept_as(self, column: str) -> str | None:
         """The output's name of an input column; None if it was not kept."""
         return self._parts[-1].manifest.kept_as(column)
-
-    @cached_property
-    def gold(self) -> str | None:
-        """The output's column of right answers, if the job names one that was kept."""
-        label = self.job.label if self.job else None
-        if label is None or label.gold_column is None:
-            return None
-        return self.kept_as(label.gold_column)
-
-    @cached_property
-    def _names(self) -> dict[str, str]:
-        label = self.job.label if self.job else None
-        return dict(names_of(label, self._parts[-1].manifest.input_schema)) if label else {}
-
-    def truth(self, value: object) -> str | None:
-        """The right answer for a value of the gold column; None for null."""
-        return None if value is None else truth(value, self._names)
 
     @cached_property
     def right_answers(self) -> RightAnswers:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from sys import intern
 from typing import Any
 
 from pipeline.errors import UsageError, some_of
 from pipeline.input.plain import rows_with_gaps
 from pipeline.output.columns.answers_as_rows import NUMBER
+from pipeline.output.columns.gold import names_of, truth
 from pipeline.output.columns.question_columns import as_stored
-from pipeline.output.rows.right_answers import GradedQuestion
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.comparison.intervals import Share, mcnemar
 
@@ -176,7 +176,7 @@ def _answers(
     """Each row's place, what is compared, its answer, and all that the output has for it."""
     shown = {FILE, ROW, NUMBER, "error", "prompt_tokens", "completion_tokens", *columns}
     shown |= set(stored.kept)
-    right = stored.right_answers.of(columns[0]) if len(columns) == 1 else None
+    truth_of = _truths(stored, columns)
     for table in stored.tables():
         names = [name for name in table.column_names if name in shown]
         for row in rows_with_gaps(table.select(names)):
@@ -188,21 +188,25 @@ def _answers(
                     _digest(answer) if answer is not None and row["error"] is None else None,
                     (row["prompt_tokens"] or 0)
                     + (sum(written) if isinstance(written, list) else written),
-                    _truth(stored, right, row),
+                    truth_of(row),
                 ),
                 answer,
                 row,
             )
 
 
-def _truth(
-    stored: StoredRows, right: GradedQuestion | None, row: Mapping[str, Any]
-) -> str | bool | None:
-    """The right value of the only answer, as its column stores it; None if it is not known."""
+def _truths(
+    stored: StoredRows, columns: tuple[str, ...]
+) -> Callable[[Mapping[str, Any]], str | bool | None]:
+    """Finds the right value of a row's only answer, as its column stores it; None: not known. There
+    are few values for many rows, so each is kept once."""
+    right = stored.right_answers.of(columns[0]) if len(columns) == 1 else None
     if right is not None:
-        truth = right.truth(row)
-        return None if truth is None else as_stored(right.asked, sys.intern(truth))
-    if len(stored.answer_columns) > 1 or not stored.gold:
-        return None
-    truth = stored.truth(row.get(stored.gold))  # for a regular expression, or a JSON schema
-    return None if truth is None else sys.intern(truth)  # few values for many rows
+        asked, found = right.asked, right.truth
+        return lambda row: None if (t := found(row)) is None else as_stored(asked, intern(t))
+    label = stored.job.label if stored.job else None
+    column = label and label.gold_column and stored.kept_as(label.gold_column)
+    if label is None or not column or len(stored.answer_columns) > 1:
+        return lambda row: None
+    names = names_of(label, stored.input_schema)  # for a regular expression, or a JSON schema
+    return lambda row: None if (v := row.get(column)) is None else intern(truth(v, names))

@@ -195,7 +195,7 @@ class TestSamples:
 
 
 def test_a_row_alone_is_its_own_sample() -> None:
-    alone = ReviewSample(1, [DrawnRow("f", 0, 0, None, 1.0, 2.0)], 1, 0.0)
+    alone = ReviewSample(1, [DrawnRow("f", 0, 0, None, 1.0, 2.0, "")], 1, 0.0)
     assert [one.probability for one in alone.asked()] == [1.0]
     assert alone.asked(0) == []
 

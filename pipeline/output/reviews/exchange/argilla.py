@@ -18,18 +18,13 @@ from uuid import NAMESPACE_URL, uuid5
 from pipeline.errors import UsageError
 from pipeline.output.reviews.exchange.shapes import (
     MODEL,
-    ExportedBatch,
     ExportedRow,
     ImportedAnswer,
     reviewer_called,
 )
 
 
-def write(batch: ExportedBatch) -> list[dict[str, Any]]:
-    return [_record(out, batch.question.name) for out in batch.rows]
-
-
-def _record(out: ExportedRow, question: str) -> dict[str, Any]:
+def written(out: ExportedRow, question: str) -> dict[str, Any]:
     suggestion = {"value": out.shown.answer, "score": out.shown.confidence, "agent": MODEL}
     responses = [
         {

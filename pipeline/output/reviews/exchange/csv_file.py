@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.errors import UsageError, did_you_mean
 from pipeline.output.reviews.exchange.shapes import (
-    ExportedBatch,
     ExportedRow,
     ImportedAnswer,
     reviewer_called,
@@ -27,12 +26,12 @@ _LONGEST_CELL = 1 << 30
 _YES = {"yes", "true", "1", "y"}
 
 
-def write(batch: ExportedBatch) -> str:
+def written(rows: Sequence[ExportedRow]) -> str:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    fields = list(batch.rows[0].shown.texts) if batch.rows else []
+    fields = list(rows[0].shown.texts) if rows else []
     lines.writerow([*_COLUMNS, *(f"text {f}" if f in _COLUMNS else f for f in fields)])
-    for out in batch.rows:
+    for out in rows:
         for start in _starts(out):
             sure = "" if out.shown.confidence is None else out.shown.confidence
             texts = [out.shown.texts[field] for field in fields]

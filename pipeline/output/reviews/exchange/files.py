@@ -15,7 +15,7 @@ from pipeline.errors import JobFailed, UsageError, did_you_mean, some_of
 from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer, check_reviewer
 from pipeline.output.reviews.draw import ShownRow
 from pipeline.output.reviews.exchange import argilla, csv_file, label_studio
-from pipeline.output.reviews.exchange.shapes import ExportedBatch, ExportedRow, ImportedAnswer
+from pipeline.output.reviews.exchange.shapes import ExportedRow, ImportedAnswer
 from pipeline.output.reviews.question import ReviewQuestion
 from pipeline.output.reviews.sample import ReviewSample
 from pipeline.printable import json_safe
@@ -61,11 +61,11 @@ def write_reviews(
         for one in sample.asked()
         if one.drawn.place in rows
     ]
-    batch = ExportedBatch(question, outs)
     if shape == "csv":
-        text = csv_file.write(batch)
+        text = csv_file.written(outs)
     else:
-        records = (argilla if shape == "argilla" else label_studio).write(batch)
+        tool = argilla if shape == "argilla" else label_studio
+        records = [tool.written(out, question.name) for out in outs]
         text = json_safe(json.dumps(records, ensure_ascii=False, indent=1)) + "\n"
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:

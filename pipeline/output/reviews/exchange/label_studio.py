@@ -17,7 +17,6 @@ from typing import Any
 from pipeline.errors import UsageError, some_of
 from pipeline.output.reviews.exchange.shapes import (
     MODEL,
-    ExportedBatch,
     ExportedRow,
     ImportedAnswer,
     reviewer_called,
@@ -26,11 +25,7 @@ from pipeline.output.reviews.exchange.shapes import (
 _OURS = "rackmill"
 
 
-def write(batch: ExportedBatch) -> list[dict[str, Any]]:
-    return [_task(out, batch.question.name) for out in batch.rows]
-
-
-def _task(out: ExportedRow, question: str) -> dict[str, Any]:
+def written(out: ExportedRow, question: str) -> dict[str, Any]:
     field = next(iter(out.shown.texts), "text")
 
     def result(choice: str) -> list[dict[str, Any]]:

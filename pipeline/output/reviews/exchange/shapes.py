@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.output.reviews.answers import ReviewerAnswer
 from pipeline.output.reviews.draw import ShownRow
-from pipeline.output.reviews.question import ReviewQuestion
 from pipeline.output.reviews.sample import SampledRow
 
 MODEL = "rackmill"  # who suggests the model's answer
@@ -33,14 +32,6 @@ class ExportedRow:
             "part": drawn.part,
             "inclusion_probability": self.asked.probability,
         }
-
-
-@dataclass(frozen=True)
-class ExportedBatch:
-    """Rows to write, with the question about them."""
-
-    question: ReviewQuestion
-    rows: Sequence[ExportedRow]
 
 
 @dataclass(frozen=True)
