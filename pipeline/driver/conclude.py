@@ -19,7 +19,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.shared_answers import agreements, read_shared
 from pipeline.output.tally import Tally
 from pipeline.report.energy import energy_of
-from pipeline.report.summary import Foretold, Summary, Work, measured
+from pipeline.report.summary import Summary, Work, measured
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,9 @@ def conclude(
     for record in records.values():
         total.add(record.tally)
     label = plan.job.label
+    forecast = outcome.forecast
+    if forecast is not None and forecast.unmeasured:
+        forecast = None
     summary = Summary(
         name=plan.job.name,
         reused=plan.reused.rows - redone,
@@ -76,7 +79,8 @@ def conclude(
             _work_done(outcome.final, started),
             provenance(plan),
             gold=label.gold_name if label else None,
-            foretold=_foretold(outcome.forecast),
+            foretold=forecast.prediction if forecast else None,
+            predicted_kwh=forecast.kwh if forecast else None,
             energy=energy_of(outcome.final.vitals.values()) if outcome.final else None,
             price_kwh=plan.job.resources.price_kwh,
             api_price=plan.job.resources.api_price,
@@ -88,13 +92,6 @@ def conclude(
     elif blocks:  # the earlier run's report stays, except for what right answers say
         rewrite_reports(dataset, blocks, plan.job)
     return summary
-
-
-def _foretold(forecast: Forecast | None) -> Foretold | None:
-    if forecast is None or forecast.unmeasured:
-        return None
-    p = forecast.prediction
-    return Foretold(p.ready_seconds, p.work_seconds, p.other_seconds, p.basis, forecast.kwh)
 
 
 def _work_done(final: Snapshot | None, started: float) -> Work:

@@ -6,8 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import combinations
+
+import msgspec
 
 from pipeline.output.commit.records import SHARED_ROWS
 from pipeline.storage.base import Storage
@@ -19,6 +22,9 @@ class SharedAnswers:
 
     engine: str
     answers: Mapping[str, str | None]
+
+
+_DECODER = msgspec.json.Decoder(SharedAnswers)
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,8 @@ def read_shared(storage: Storage) -> list[SharedAnswers]:
     """The answers of all engines, in the order of the engines' names."""
     found = []
     for path, _ in storage.files(SHARED_ROWS):
-        try:
-            content = json.loads(storage.read(path) or b"")
-            found.append(SharedAnswers(content["engine"], content["answers"]))
-        except (ValueError, KeyError, TypeError):
-            continue  # not our file, or incomplete
+        with suppress(msgspec.DecodeError):  # not our file, or incomplete
+            found.append(_DECODER.decode(storage.read(path) or b""))
     return sorted(found, key=lambda one: one.engine)
 
 

@@ -15,7 +15,7 @@ from pipeline.report.trust.section import sentences, tables
 _CELL_CHARACTERS = 90
 _BAR_CHARACTERS = 30
 # columns of each question that reports leave out
-IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities", "label_set")
+_IN_DATASET_ALONE = ("accepted", "raw_confidence", "probabilities", "label_set")
 
 
 def write_report(
@@ -305,15 +305,20 @@ def _counted(answers: int) -> str:
 def _sample(sample: Sequence[Mapping[str, Any]], s: Summary) -> str:
     if not sample:
         return ""
-    apart = {"prompt_tokens", "completion_tokens", *LIST_COLUMNS}
-    apart |= {f"{name}_{one}" for name in s.questions for one in IN_DATASET_ALONE}
-    apart |= set(IN_DATASET_ALONE) if s.labels else set()
-    names = [n for n in sample[0] if n not in apart]
+    hidden = hidden_columns(s)
+    names = [n for n in sample[0] if n not in hidden]
     if all(row["error"] is None for row in sample):
         names.remove("error")
     told = [{**row, "error": (row["error"] or {}).get("type")} for row in sample]
     rows = [tuple(_cell(row[name]) for name in names) for row in told]
     return f"## {plural(len(rows), 'row')}\n\n" + _table(names, rows)
+
+
+def hidden_columns(s: Summary) -> set[str]:
+    """The columns of the dataset that reports leave out."""
+    of_answers = {f"{name}_{one}" for name in s.questions for one in _IN_DATASET_ALONE}
+    of_answers |= set(_IN_DATASET_ALONE) if s.labels else set()
+    return {"prompt_tokens", "completion_tokens", *LIST_COLUMNS, *of_answers}
 
 
 def _cell(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from operator import itemgetter
 from typing import Any
 
@@ -72,7 +72,7 @@ def tables(stored: StoredRows, asked: Selection) -> Iterator[pa.Table]:
 
 def rows(stored: StoredRows, asked: Selection) -> list[Row]:
     """The rows as Python values. Raises UsageError."""
-    every = _each(tables(stored, asked))
+    every = chain.from_iterable(map(rows_with_gaps, tables(stored, asked)))
     if not asked.least_confident:
         return list(islice(every, asked.rows))
     known = ((row, sure) for row in every if (sure := stored.confidence(row)) is not None)
@@ -89,11 +89,6 @@ def _with_all_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
     return table
-
-
-def _each(found: Iterator[pa.Table]) -> Iterator[Row]:
-    for table in found:
-        yield from rows_with_gaps(table)
 
 
 def _filtered(table: pa.Table, mask: Sequence[bool | None]) -> pa.Table:

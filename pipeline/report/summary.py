@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from pipeline.budget.predict import Prediction
 from pipeline.engine.protocol import EngineFacts
 from pipeline.job.resources import ApiPrice
 from pipeline.output.shared_answers import EngineAgreement
@@ -39,22 +40,6 @@ class Work:
     ready_seconds: float = 0.0  # from the start of the run to the first engine's first step
     engines: Sequence[EngineFacts] = ()
     waited_seconds: float = 0.0  # for cards that the run did not have; in neither of the others
-
-
-@dataclass(frozen=True)
-class Foretold:
-    """What was predicted before the run, in seconds; ``basis``: what the prediction is based on.
-    ``kwh``: of the cards' boards at work."""
-
-    ready_seconds: float
-    work_seconds: float
-    other_seconds: float
-    basis: str
-    kwh: float = 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.ready_seconds + self.work_seconds + self.other_seconds
 
 
 @dataclass(frozen=True)
@@ -177,7 +162,8 @@ def measured(
     provenance: Mapping[str, str],
     *,
     gold: str | None = None,
-    foretold: Foretold | None = None,
+    foretold: Prediction | None = None,
+    predicted_kwh: float | None = None,
     energy: Energy | None = None,
     price_kwh: float | None = None,
     api_price: ApiPrice | None = None,
@@ -217,7 +203,7 @@ def measured(
         "predicted_ready_seconds": foretold and foretold.ready_seconds,
         "predicted_work_seconds": foretold and foretold.work_seconds,
         "prediction_basis": foretold and foretold.basis,
-        "predicted_kwh": (foretold and foretold.kwh) or None,
+        "predicted_kwh": predicted_kwh or None,
         "waited_seconds": work.waited_seconds,
         "energy_kwh": kwh,
         "energy_wh_per_1000_rows": 1e6 * kwh / work.rows if kwh and work.rows else None,

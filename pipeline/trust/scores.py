@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.trust.arrays import Bools, Floats, Ints
 
-BINS = 10
+_BINS = 10
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,29 @@ class Bin:
     right: float
 
 
-def reliability(confidence: Floats, right: Bools, bins: int = BINS) -> list[Bin]:
+def reliability(confidence: Floats, right: Bools) -> list[Bin]:
     """The reliability curve: bins of equal width that hold rows (DeGroot and Fienberg 1983)."""
-    of = np.minimum((confidence * bins).astype(int), bins - 1)
+    of = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     return [
         Bin(
-            k / bins,
-            (k + 1) / bins,
+            k / _BINS,
+            (k + 1) / _BINS,
             int(np.sum(of == k)),
             float(confidence[of == k].mean()),
             float(right[of == k].mean()),
         )
-        for k in range(bins)
+        for k in range(_BINS)
         if np.any(of == k)
     ]
 
 
-def calibration_error(confidence: Floats, right: Bools, bins: int = BINS) -> float:
+def calibration_error(confidence: Floats, right: Bools) -> float:
     """The expected calibration error (Naeini et al. 2015): the difference between confidence and
     share of right rows, bin by bin, weighted by rows. 0 to 1; nan without rows. With few rows, some
     error appears by chance alone."""
     if not len(confidence):
         return float("nan")
-    apart = [
-        one.rows * abs(one.confidence - one.right) for one in reliability(confidence, right, bins)
-    ]
+    apart = [one.rows * abs(one.confidence - one.right) for one in reliability(confidence, right)]
     return sum(apart) / len(confidence)
 
 

@@ -11,8 +11,8 @@ import pytest
 from pipeline.driver.stop import cancel as module
 from pipeline.driver.stop.cancel import cancel
 from pipeline.errors import JobFailed
-from pipeline.output.commit.records import MANIFEST
-from pipeline.output.runs.run_registry import CANCEL, RunRecord, own_process, this_machine
+from pipeline.output.commit.records import CANCEL, MANIFEST
+from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
 from pipeline.storage.base import Storage, open_storage
 
 

@@ -18,8 +18,9 @@ from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_reading import CardReading, Slowed
 from pipeline.engine.machine.vitals import Vitals
 from pipeline.errors import CommitFailed, JobFailed, Stopped, StorageFailed
+from pipeline.output.commit.records import CANCEL
 from pipeline.output.runs.run_log import new_run
-from pipeline.output.runs.run_registry import CANCEL, CancelRequest, Life, RunRecord, read_runs
+from pipeline.output.runs.run_registry import CancelRequest, Life, RunRecord, read_runs
 from pipeline.output.tally import Tally
 from pipeline.storage.base import Storage, open_storage
 from pipeline.worker.coordination.messages import Progress

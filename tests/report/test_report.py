@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.budget.predict import Prediction
 from pipeline.engine.protocol import EngineFacts
 from pipeline.output.tally import Tally
 from pipeline.report.energy import Energy
 from pipeline.report.fixes import FIXES
 from pipeline.report.report import write_report
-from pipeline.report.summary import Foretold, Summary, Work, measured
+from pipeline.report.summary import Summary, Work, measured
 from pipeline.rows.error_reasons import OTHERS
 
 FACTS = EngineFacts("simulated", "1", "none", 4096, 256, 2048, 16, 1000, 1 << 30)
@@ -221,7 +222,8 @@ def test_measured_energy_stands_beside_what_was_predicted() -> None:
         Tally(rows=2000),
         energy=Energy(7.2e6, 1.0, 100.0),
         price_kwh=0.3,
-        foretold=Foretold(1, 2, 3, "a guess", kwh=2.2),
+        foretold=Prediction(1, 1, 1, 3, "measured", 1),
+        predicted_kwh=2.2,
     )
     cells = dict(table_below(text, "Energy"))
 

@@ -15,7 +15,7 @@ from pipeline.output.reviews.question import question_of
 from pipeline.output.reviews.samples import sample_for
 from pipeline.output.rows.stored_rows import ROW, StoredRows
 from pipeline.report.comparison.comparison import compare_outputs, compare_questions
-from pipeline.report.page.examples import rows_to_show
+from pipeline.report.page.page import rows_to_show
 from pipeline.report.selection import Selection, rows
 from pipeline.storage.base import open_storage
 from tests.support.labelled import choice, labelled, with_questions

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.output.runs.run_registry import CANCEL, RUNS, read_runs
+from pipeline.output.commit.records import CANCEL, RUNS
+from pipeline.output.runs.run_registry import read_runs
 from pipeline.storage.base import open_storage
 from tests.runs.slow_job import ROWS, prepare, published, ray_processes, still_alive
 from tests.runs.terminal import Terminal

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline.output.runs.run_registry import RUNS
+from pipeline.output.commit.records import RUNS
 from tests.runs.slow_job import prepare
 from tests.runs.terminal import Terminal
 from tests.support.processes import Finished, Started

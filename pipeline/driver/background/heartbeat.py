@@ -17,10 +17,9 @@ from pipeline.driver.progress.watcher import Watcher
 from pipeline.driver.stop.stop import Stop
 from pipeline.engine.machine.card_notes import CardsNow
 from pipeline.errors import RackmillError, Stopped
+from pipeline.output.commit.records import CANCEL, RUNS
 from pipeline.output.runs.run_registry import (
     BEAT_SECONDS,
-    CANCEL,
-    RUNS,
     Life,
     RunRecord,
     cancel_request,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import JobFailed, UsageError
+from pipeline.output.commit.records import CANCEL
 from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_registry import (
     BEAT_SECONDS,
-    CANCEL,
     CancelRequest,
     Life,
     RunRecord,

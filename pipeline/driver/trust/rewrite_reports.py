@@ -15,8 +15,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.tally import Tally
 from pipeline.output.totals import totals
-from pipeline.report.page.examples import rows_to_show
-from pipeline.report.page.page import write_page
+from pipeline.report.page.page import rows_to_show, write_page
 from pipeline.report.report import write_report
 from pipeline.report.summary import Summary
 from pipeline.report.trust.picture import draw_trust

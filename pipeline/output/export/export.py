@@ -57,15 +57,13 @@ def export(tables: Tables, schema: pa.Schema, path: Path) -> int:
 
 
 def _plain(tables: Tables, schema: pa.Schema) -> Tables:
-    """The tables with only the columns of ``schema``; those that a run lacks are null."""
+    """The tables with only the columns of ``schema``."""
     for table in tables:
         columns = [_column(table, field) for field in schema]
         yield pa.Table.from_arrays(columns, schema=schema)
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
-    if field.name not in table.column_names:
-        return pa.nulls(len(table), field.type)
     column = table[field.name]
     if column.type == field.type:
         return column

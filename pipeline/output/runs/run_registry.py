@@ -24,11 +24,9 @@ import psutil
 
 from pipeline.errors import AlreadyRunning
 from pipeline.humanize import count, duration, plural
-from pipeline.output.commit.records import STATE
+from pipeline.output.commit.records import CANCEL, RUNS
 from pipeline.storage.base import Storage
 
-RUNS = f"{STATE}/runs"
-CANCEL = f"{STATE}/cancel.json"
 BEAT_SECONDS = 2.0
 PATIENCE_SECONDS = 30.0  # after the last heartbeat, for a run on another machine
 _LOOK_SECONDS = 1.0

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from pipeline.humanize import count
 from pipeline.report.comparison.quality import Bootstrap, CandidateQuality
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def draw_quality(
     axes[0].set_ylim(len(names) - 0.4, -0.6)
     axes[0].get_yticklabels()[0].set_color(_MUTED)
     figure.supxlabel(
-        f"{source} · {_thousands(first.rows)} rows, {_thousands(first.tokens)} tokens · "
+        f"{source} · {count(first.rows)} rows, {count(first.tokens)} tokens · "
         "bars: 95 % bootstrap intervals over rows",
         fontsize=8,
         color=_MUTED,
@@ -119,10 +120,6 @@ def _plain(value: Bootstrap) -> str:
 
 def _percent(value: Bootstrap) -> str:
     return f"{100 * value.value:.1f} %"
-
-
-def _thousands(number: int) -> str:
-    return f"{number:,}".replace(",", " ")
 
 
 def _short(name: str) -> str:

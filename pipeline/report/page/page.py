@@ -4,6 +4,7 @@ nothing from elsewhere."""
 from __future__ import annotations
 
 import base64
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,21 +15,23 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.humanize import count, duration, energy, plural, rate, size
+from pipeline.input.plain import plain_rows
 from pipeline.job.template.field_text import as_shown
-from pipeline.output.columns.scores import LIST_COLUMNS
-from pipeline.output.rows.stored_rows import FILE, ROW
+from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.printable import shown
 from pipeline.report.classes import in_percent, per_class
 from pipeline.report.comparison.intervals import Share
 from pipeline.report.fixes import error_lines
-from pipeline.report.report import IN_DATASET_ALONE, agreement_in_words
+from pipeline.report.report import agreement_in_words, hidden_columns
 from pipeline.report.summary import Summary
 from pipeline.report.trust.section import sentences
 from pipeline.report.trust.section import tables as trust_tables
 
 Row = Mapping[str, Any]
 _CELL_CHARACTERS = 300
-_APART = {"prompt_tokens", "completion_tokens", "finish_reason", "error", FILE, ROW}
+_SHOWN = 10  # rows of each kind
+_LOOKED_AT = 100_000  # rows: with millions, the report should still be there soon after the last
+_APART = {"finish_reason", "error", FILE, ROW}
 _WIDTH, _HEIGHT, _TOP = 800.0, 150.0, 20.0
 
 
@@ -63,7 +66,7 @@ def write_page(
         **_classes(s),
         trust=[(name, sentences(block), trust_tables(block)) for name, block in s.trust.items()],
         trust_picture=base64.b64encode(picture).decode() if picture else None,
-        row_tables=[_cells(table, _hidden(s)) for table in tables if table.rows],
+        row_tables=[_cells(table, _APART | hidden_columns(s)) for table in tables if table.rows],
         errors=[(kind, count(n), why, fix) for kind, n, why, fix in error_lines(s)],
         costs=_costs(s),
         cost_note=_cost_note(s),
@@ -81,6 +84,35 @@ def template() -> Template:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("page.html")
+
+
+def rows_to_show(stored: StoredRows) -> list[RowTable]:
+    """The tables, in the order in which people look at them. Raises StorageFailed."""
+    first: list[dict[str, Any]] = []
+    wrong: list[dict[str, Any]] = []
+    doubtful: list[tuple[float, int, dict[str, Any]]] = []  # a heap: the most certain first
+    seen, right = 0, stored.right_answers
+    for table in stored.tables():
+        rows: list[dict[str, Any]] = [row for row in plain_rows(table)[0] if row]
+        first += rows[: _SHOWN - len(first)]
+        for row in rows:
+            seen += 1
+            if len(wrong) < _SHOWN and right.is_wrong(row):
+                wrong.append(row)
+            confidence = stored.confidence(row)
+            if confidence is not None:
+                heapq.heappush(doubtful, (-confidence, -seen, row))
+                if len(doubtful) > _SHOWN:
+                    heapq.heappop(doubtful)
+        if seen >= _LOOKED_AT:
+            break
+    note = f"Of the first {count(seen)} rows." if seen >= _LOOKED_AT else ""
+    least = [row for _, _, row in sorted(doubtful, key=lambda one: (-one[0], -one[1]))]
+    return [
+        RowTable("Labels that differ from the right answer", wrong, note),
+        RowTable("Labels of least confidence", least, note),
+        RowTable("The first rows", first),
+    ]
 
 
 def _facts(s: Summary) -> list[tuple[str, str]]:
@@ -145,16 +177,6 @@ def _classes(s: Summary) -> dict[str, Any]:
         for gold, row in sorted(s.confusion.items())
     ]
     return {"classes": classes, "confusion": cells, "confusion_columns": labels}
-
-
-def _hidden(s: Summary) -> set[str]:
-    """Columns that are not shown."""
-    return (
-        _APART
-        | set(LIST_COLUMNS)
-        | (set(IN_DATASET_ALONE) if s.labels else set())
-        | {f"{name}_{one}" for name in s.questions for one in IN_DATASET_ALONE}
-    )
 
 
 def _cells(table: RowTable, hidden: set[str]) -> dict[str, Any]:
