@@ -47,16 +47,7 @@ def write_table(value: object) -> Path:
 
 
 def _as_arrow(value: object) -> pa.Table:
-    if isinstance(value, pa.Table):
-        return value
-    if isinstance(value, pa.RecordBatch):
-        return pa.Table.from_batches([value])
-    if type(value).__module__.startswith("pandas."):
-        try:
-            return pa.Table.from_pandas(value)
-        except (pa.ArrowException, ValueError, TypeError) as e:
-            raise UsageError(f"the table cannot be written: {e}") from None
     try:
-        return pa.table(value)
+        return value if isinstance(value, pa.Table) else pa.table(value)
     except (pa.ArrowException, ValueError, TypeError) as e:
         raise UsageError(f"the table cannot be written: {e}") from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline.cli.options import Json
-from pipeline.cli.terminal.columns import columns_of, cut, padded
+from pipeline.cli.terminal.columns import cut, filled, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
 from pipeline.humanize import count, duration, plural
 
@@ -71,39 +71,36 @@ def _print(
     compared: Comparison,
     questions: Mapping[str, Comparison],
 ) -> None:
-    def say(text: str) -> None:
-        OUT.print(text)
-
     changed = compared.answered - compared.same
     share = f" ({compared.same / compared.answered:.1%} agree)" if compared.answered else ""
-    say(f"a  {one.address}\nb  {other.address}")
+    OUT.print(f"a  {one.address}\nb  {other.address}")
     failed = compared.rows - compared.answered
     left_out = f", {count(failed)} failed in one of them" if failed else ""
     rows = f"{plural(compared.rows, 'row')} in both{left_out}"
-    say(f"{rows} · answers differ in {count(changed)}{share}")
+    OUT.print(f"{rows} · answers differ in {count(changed)}{share}")
     if compared.graded:
-        say(
+        OUT.print(
             f"b is right where a is wrong: {count(compared.only_second)} · "
             f"a is right where b is wrong: {count(compared.only_first)}"
         )
         graded = plural(compared.graded, "gold row")
-        say(f"accuracy over {graded}   {_accuracies(compared)}")
+        OUT.print(f"accuracy over {graded}   {_accuracies(compared)}")
     for name, question in questions.items():
         differ = question.answered - question.same
         right = f"   accuracy {_accuracies(question)}" if question.graded else ""
-        say(f"  {name}: answers differ in {count(differ)}{right}")
+        OUT.print(f"  {name}: answers differ in {count(differ)}{right}")
     tokens = f"tokens   a {compared.tokens[0]:.0f}/row, b {compared.tokens[1]:.0f}/row"
     times = [duration(s) if s is not None else "not known" for s in (one.seconds, other.seconds)]
-    say(f"{tokens} · time   a {times[0]}, b {times[1]}")
+    OUT.print(f"{tokens} · time   a {times[0]}, b {times[1]}")
     for change in compared.changes:
         gold = f"  gold: {change.truth}" if change.truth is not None else ""
         answers = f"{_text(change.before)} → {_text(change.after)}"
         start = f"{change.row:>6}  {answers}{gold}  "
         values = " · ".join(_plain(v) for v in change.values.values() if v is not None)
-        say(start + cut(values, max(12, OUT.width - columns_of(start))))
+        OUT.print(filled(start, values, "", OUT.width))
     if changed and not compared.changes:
         command = f"rackmill compare {one.address} {other.address} --show 20"
-        say(f"the {plural(changed, 'row')}: {command}")
+        OUT.print(f"the {plural(changed, 'row')}: {command}")
 
 
 def _accuracies(compared: Comparison) -> str:

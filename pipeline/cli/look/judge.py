@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
-from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
+from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, tell
 from pipeline.errors import UsageError
 from pipeline.humanize import count, plural
 
@@ -60,41 +60,35 @@ def judge_command(
         raise UsageError("there is one output: two or more are needed", "rackmill judge A B")
     of_model = {"--model": model, "--output": output, "--set": settings, "--fresh": fresh}
     of_people = {"--reviewer": reviewer, "--port": port, "--no-browser": no_browser}
+    about = criteria or CRITERIA
     if human:
         _refuse(of_model, "is for a model that judges: with --human no job runs", "leave it away")
-        _by_people(outputs, criteria or CRITERIA, rows, reviewer, port, no_browser, as_json)
-    else:
-        _refuse(of_people, "is for the page on which people judge", "add --human")
-        _by_model(outputs, criteria or CRITERIA, model, rows, output, settings, fresh, as_json)
+        from pipeline.service.review.pair_material import open_pairs
+        from pipeline.service.review.pairs import PairSession
+
+        session = PairSession(open_pairs(outputs, about, rows, note), reviewer or user_name())
+        note(
+            f"{session.reviewer} judges {len(session.keys)} pairs of answers of "
+            f"{' and '.join(outputs)}: Ctrl-C ends it, answers stay"
+        )
+        serve_session(session, port, no_browser=no_browser)
+        tell(session, _say_of_people, as_json=as_json)
+        return
+    _refuse(of_people, "is for the page on which people judge", "add --human")
+    from pipeline.cli.run.watch import RunWatcher
+    from pipeline.driver.comparison.judge import DEFAULT_OUTPUT, JudgeOptions, judge
+
+    place = output or DEFAULT_OUTPUT
+    options = JudgeOptions(about, model, rows, place, tuple(settings or ()), fresh)
+    with only_data_on_stdout():
+        judged = judge(outputs, options, RunWatcher())
+    tell(judged, _say, as_json=as_json)
 
 
 def _refuse(options: dict[str, Any], why: str, fix: str) -> None:
     given = next((name for name, value in options.items() if value), None)
     if given is not None:
         raise UsageError(f"{given} {why}", fix)
-
-
-def _by_model(
-    outputs: list[str],
-    criteria: str,
-    model: str | None,
-    rows: int | None,
-    output: str | None,
-    settings: list[str] | None,
-    fresh: bool,
-    as_json: bool,
-) -> None:
-    from pipeline.cli.run.watch import RunWatcher
-    from pipeline.driver.comparison.judge import DEFAULT_OUTPUT, JudgeOptions, judge
-
-    place = output or DEFAULT_OUTPUT
-    options = JudgeOptions(criteria, model, rows, place, tuple(settings or ()), fresh)
-    with only_data_on_stdout():
-        judged = judge(outputs, options, RunWatcher())
-    if as_json:
-        print_json(judged.as_json())
-    else:
-        _say(judged)
 
 
 def _say(judged: JudgeResult) -> None:
@@ -136,30 +130,6 @@ def _say_judgement(
             f"shown first and called better: {first.value:.2f} ({low:.2f}–{high:.2f}) of "
             f"{plural(first.whole, 'verdict')}{bias}"
         )
-
-
-def _by_people(
-    outputs: list[str],
-    criteria: str,
-    rows: int | None,
-    reviewer: str | None,
-    port: int | None,
-    no_browser: bool,
-    as_json: bool,
-) -> None:
-    from pipeline.service.review.pair_material import open_pairs
-    from pipeline.service.review.pairs import PairSession
-
-    session = PairSession(open_pairs(outputs, criteria, rows, note), reviewer or user_name())
-    note(
-        f"{session.reviewer} judges {len(session.keys)} pairs of answers of {' and '.join(outputs)}"
-        ": Ctrl-C ends it, answers stay"
-    )
-    serve_session(session, port, no_browser=no_browser)
-    if as_json:
-        print_json(session.as_json())
-    else:
-        _say_of_people(session)
 
 
 def _say_of_people(session: PairSession) -> None:

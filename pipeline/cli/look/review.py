@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ import typer
 from pipeline.cli.look.export import check_target
 from pipeline.cli.look.review_page import NoBrowser, Port, Reviewer, serve_session, user_name
 from pipeline.cli.options import Json, OutputFolder
-from pipeline.cli.terminal.console import OUT, note, print_json
+from pipeline.cli.terminal.console import OUT, note, tell
 from pipeline.humanize import plural
 
 if TYPE_CHECKING:
@@ -61,19 +60,12 @@ def review_command(
     session = LabelSession(open_material(output, question, rows, note), reviewer or user_name())
     if import_file is not None or export_file is not None:
         told = _exchange(session, import_file, export_file, shape)
-        _print(told, as_json=as_json, say=_say_exchanged)
+        tell(told, _say_exchanged, as_json=as_json)
         return
     total = len(session.places)
     note(f"{session.reviewer} reviews {total} rows of {output}: Ctrl-C ends it, answers stay")
     serve_session(session, port, no_browser=no_browser)
-    _print(session.as_json(), as_json=as_json, say=_say)
-
-
-def _print(told: dict[str, Any], *, as_json: bool, say: Callable[[dict[str, Any]], None]) -> None:
-    if as_json:
-        print_json(told)
-    else:
-        say(told)
+    tell(session.as_json(), _say, as_json=as_json)
 
 
 def _exchange(

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from pipeline.cli.options import Json, OutputFolder, rows_option
-from pipeline.cli.terminal.columns import columns_of, cut, padded
+from pipeline.cli.terminal.columns import cut, filled, padded
 from pipeline.cli.terminal.console import OUT, note, print_json
 from pipeline.job.template.field_text import as_shown
 
@@ -84,7 +85,7 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
     several = len({row[FILE] for row in rows}) > 1
     answers = [_answer(stored, row) for row in rows]
     widest = min(_MIDDLE * len(stored.answer_columns), max(_MIDDLE, width // 2))
-    answer_width = min(widest, max(map(columns_of, answers), default=0))
+    answer_width = min(widest, max(map(cell_len, answers), default=0))
     for row, answer in zip(rows, answers, strict=True):
         place = f"{file_in(row[FILE])} " if several else ""
         graded = [one for one in judged if one.truth(row) is not None]
@@ -95,8 +96,7 @@ def row_lines(stored: StoredRows, rows: Sequence[Mapping[str, Any]], width: int)
         end = f"  gold: {_truths(stored, wrong, row)}" if mark == "✗" else ""
         told = padded(cut(answer, answer_width), answer_width)
         start = f"{place}{row[ROW]:>6}  {mark} {told}{sure}  "
-        room = max(12, width - columns_of(start) - columns_of(end))
-        lines.append(f"{start}{padded(cut(_asked(stored, row), room), room if end else 0)}{end}")
+        lines.append(filled(start, _asked(stored, row), end, width))
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import Fresh, Json, results_option, rows_option, set_option
-from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, print_json
+from pipeline.cli.terminal.console import OUT, note, only_data_on_stdout, tell
 from pipeline.humanize import duration, plural
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def quality_command(
             watch=RunWatcher,
             note=note,
         )
-    if as_json:
-        print_json(comparison.as_json())
-    else:
-        print_comparison(comparison)
+    tell(comparison, print_comparison, as_json=as_json)
 
 
 def print_comparison(comparison: QualityReport) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from pipeline.cli.options import Json, address_option
 from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import UsageError
 from pipeline.humanize import plural
+from pipeline.job.engine import EngineSettings
 from pipeline.service.rack.ray_node import HEAD_PORT
 
 rack_app = typer.Typer(
@@ -105,10 +107,9 @@ def join_command(
     foreground: Foreground = False,
 ) -> None:
     """Have this machine, with its cards, join a rack; jobs that run there make use of it."""
-    from pipeline.cli.rack.own_engine import own_engine
     from pipeline.service.rack.start import joining_node, keep_in_background, keep_until_told
 
-    own = own_engine(engine, endpoint, api_key)
+    own = _own_engine(engine, endpoint, api_key)
     node = joining_node(head, host, own)
     if foreground:
         keep_until_told(node, _say)
@@ -165,6 +166,28 @@ def stop_command() -> None:
         goes = "goes" if left == 1 else "go"
         ERR.print(f"  {plural(left, 'job')} in its queue {goes} on when it is started again:")
         ERR.print("  rackmill rack start --head")
+
+
+def _own_engine(kind: str | None, url: str | None, api_key: str | None) -> dict[str, Any] | None:
+    """As in a job's ``engine``; None: vLLM. Raises UsageError if it is invalid."""
+    if kind is None and url is None and api_key is None:
+        return None
+    given = {"kind": kind or "openai", "url": url, "api_key": api_key}
+    asked = {key: value for key, value in given.items() if value is not None}
+    try:
+        found = EngineSettings.model_validate(asked)
+    except ValidationError as e:
+        why = e.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(
+            f"--engine, --endpoint: {why}",
+            "rackmill rack join HEAD:PORT --engine ollama --endpoint http://127.0.0.1:11434",
+        ) from None
+    if not found.served:
+        raise UsageError(
+            f"--engine {found.kind} is no server",
+            "vLLM is the engine of a machine that is told of no other: leave --engine away",
+        )
+    return found.model_dump(mode="json", exclude_unset=True)
 
 
 def rack_address(given: str | None) -> str:

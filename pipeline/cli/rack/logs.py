@@ -5,19 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.cli.options import RackAddress
-from pipeline.cli.rack.jobs.command import print_log
+from pipeline.cli.rack.jobs.command import is_output, print_log
 from pipeline.cli.terminal.console import ERR, OUT
 from pipeline.errors import UsageError, some_of
-from pipeline.output.commit.records import STATE
 
 if TYPE_CHECKING:
-    from pipeline.logs import LogLine
     from pipeline.storage.base import Storage
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -48,7 +45,7 @@ def logs_command(
 ) -> None:
     """What the last run on an output logged: all its processes, by time (UTC); or what a submitted
     job has printed."""
-    if _is_output(what):
+    if is_output(what):
         from pipeline.storage.base import open_storage
 
         least = logging.getLevelNamesMapping()[(level or "info").upper()]
@@ -58,11 +55,6 @@ def logs_command(
         if given:
             raise UsageError(f"{option} is for the log of an output; {what} is a submitted job")
     print_log(what, address, follow=follow)
-
-
-def _is_output(what: str) -> bool:
-    """Jobs have no slash in their names, and no rackmill folder."""
-    return "/" in what or (Path(what) / STATE).is_dir()
 
 
 def _show(
@@ -83,7 +75,7 @@ def _show(
         lives = follow and bool(live_runs(storage))  # checked first: its last lines are read
         for line in reader.new_lines():
             workers.add(line.worker)
-            if _wanted(line, worker, least):
+            if worker in (None, line.worker) and line.level_number >= least:
                 OUT.print(str(line))
                 shown = True
         if not lives:
@@ -94,7 +86,3 @@ def _show(
         raise UsageError(f"no line is of {worker}", f"there are: {some_of(sorted(workers))}")
     if not shown:
         ERR.print("nothing of this level was logged: --level debug shows all")
-
-
-def _wanted(line: LogLine, worker: str | None, least: int) -> bool:
-    return (worker is None or line.worker == worker) and line.level_number >= least

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self
 import typer
 
 from pipeline.cli.run.signals import stopping_on_signals
-from pipeline.cli.terminal.console import ERR, ProgressLine, only_data_on_stdout, print_json
+from pipeline.cli.terminal.console import ERR, ProgressLine, only_data_on_stdout, tell
 from pipeline.cli.try_out.plan.forecast import cards_in_words, time_in_words
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.driver.forecast.types import Forecast
@@ -141,10 +141,7 @@ def attended() -> Iterator[tuple[RunWatcher, Stop]]:
 
 def end_with(summary: Summary, as_json: bool = False) -> NoReturn:
     """Print the result of a run, and exit with its code."""
-    if as_json:
-        print_json(summary.as_json())
-    else:
-        print_result(summary)
+    tell(summary, print_result, as_json=as_json)
     raise typer.Exit(summary.exit_code)
 
 

@@ -5,11 +5,6 @@ from __future__ import annotations
 from rich.cells import cell_len
 
 
-def columns_of(text: str) -> int:
-    """The number of columns that ``text`` takes."""
-    return cell_len(text)
-
-
 def padded(text: str, columns: int) -> str:
     """``text`` padded with spaces to at least ``columns``."""
     return text + " " * (columns - cell_len(text))
@@ -29,3 +24,10 @@ def cut(text: str, columns: int) -> str:
         head += letter
     space = head.rfind(" ")
     return (head[:space] if space > len(head) // 2 else head).rstrip() + "…"
+
+
+def filled(start: str, text: str, end: str, columns: int) -> str:
+    """A line of ``columns``: ``text`` gets what room ``start`` and ``end`` leave, and at least a
+    dozen columns."""
+    room = max(12, columns - cell_len(start) - cell_len(end))
+    return f"{start}{padded(cut(text, room), room if end else 0)}{end}"

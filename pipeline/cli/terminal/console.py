@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, redirect_stdout
 from textwrap import wrap
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.text import Text
 from pipeline.job.template.json_text import plain_json
 from pipeline.printable import json_safe, shown
 
+T = TypeVar("T")
 _PLAIN_SECONDS = 5.0
 
 
@@ -66,6 +68,15 @@ def print_json(content: Any, *, in_one_line: bool = False) -> None:
     plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
     indent = None if in_one_line else 1
     print(json_safe(json.dumps(plain_json(content), indent=indent, ensure_ascii=plain)))
+
+
+def tell(made: T, say: Callable[[T], object], *, as_json: bool) -> None:
+    """Print what a command has made as JSON (by its own ``as_json``, if it is no plain data), or
+    let ``say`` print it in words."""
+    if as_json:
+        print_json(made.as_json() if hasattr(made, "as_json") else made)
+    else:
+        say(made)
 
 
 def prepare_streams() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from pipeline.cli.look.show import row_lines
 from pipeline.cli.options import Fresh, Output, Settings, load_with, rows_option
-from pipeline.cli.terminal.columns import columns_of, padded
+from pipeline.cli.terminal.columns import padded
 from pipeline.cli.terminal.console import OUT, note
 from pipeline.humanize import count, plural
 from pipeline.output.commit.records import PAGE
@@ -150,7 +151,7 @@ def trust_lines(
 def share_lines(labels: Mapping[str, int], width: int) -> list[str]:
     """A line for each label, of at most ``width`` columns if its name leaves room for a bar: name,
     bar, number, and share of all."""
-    names = max(map(columns_of, labels), default=0)
+    names = max(map(cell_len, labels), default=0)
     numbers = max((len(count(n)) for n in labels.values()), default=0)
     room = max(1, min(_BAR_CHARACTERS, width - names - numbers - len("     100 %")))
     most, every = max(labels.values(), default=0), sum(labels.values())

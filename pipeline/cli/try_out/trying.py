@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len
 
 from pipeline.cli.options import JobFile, Json, Settings
-from pipeline.cli.terminal.columns import columns_of, cut, padded
+from pipeline.cli.terminal.columns import cut, filled, padded
 from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.errors import RackmillError
 from pipeline.humanize import duration, plural
@@ -109,7 +110,7 @@ def _print(trial: Trial, gold: str) -> None:
     answers = [_answer(row) for row in trial.rows]
     several = any(row.asked for row in trial.rows)
     widest = max(_WIDEST_ANSWER, OUT.width * 2 // 3) if several else _WIDEST_ANSWER
-    width = min(widest, max(map(columns_of, answers), default=0))
+    width = min(widest, max(map(cell_len, answers), default=0))
     for row, answer in zip(trial.rows, answers, strict=True):
         result = row.result
         wrong = ", ".join(row.wrong.values() if not row.asked else map(" ".join, row.wrong.items()))
@@ -117,8 +118,7 @@ def _print(trial: Trial, gold: str) -> None:
         sure = f" {result.confidence:.2f}" if result.confidence is not None else ""
         end = f"  gold: {wrong}" if wrong and not result.error else ""
         start = f"  {mark} {padded(cut(answer, width), width)}{sure}   "
-        room = max(12, OUT.width - columns_of(start) - columns_of(end))
-        OUT.print(f"{start}{padded(cut(_asked(row), room), room if end else 0)}{end}")
+        OUT.print(filled(start, _asked(row), end, OUT.width))
     graded = f" · {trial.right} of {trial.graded} agree with {gold}" if trial.graded else ""
     took = f"{plural(len(trial.rows), 'row')} in {duration(trial.seconds)}"
     OUT.print(f"{took}{graded}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.options import Json
-from pipeline.cli.terminal.console import ERR, OUT, ProgressLine, print_json
+from pipeline.cli.terminal.console import ERR, OUT, ProgressLine, print_json, tell
 from pipeline.errors import EngineFailed, Stopped, UsageError
 from pipeline.model import catalogue
 from pipeline.model.folder import ModelFolder
@@ -42,11 +42,7 @@ def list_command(as_json: Json = False) -> None:
     """The catalogue, and what is in the local store."""
     from pipeline.cli.models_and_machines.model.show import catalogue_as_json, print_catalogue
 
-    content = catalogue_as_json()
-    if as_json:
-        print_json(content)
-    else:
-        print_catalogue(content)
+    tell(catalogue_as_json(), print_catalogue, as_json=as_json)
 
 
 @model_app.command("add")
@@ -63,10 +59,7 @@ def add_command(
 
     with _steps() as steps:
         folder = add(reference, revision, steps)
-    if as_json:
-        print_json(folder_as_json(folder))
-    else:
-        print_folder(folder_as_json(folder))
+    tell(folder_as_json(folder), print_folder, as_json=as_json)
 
 
 @model_app.command("convert")
@@ -106,10 +99,7 @@ def convert_command(
             facts={"source": file.name, "name": folder.name},
             progress=steps.progress,
         )
-    if as_json:
-        print_json(report)
-    else:
-        print_conversion(report)
+    tell(report, print_conversion, as_json=as_json)
 
 
 @model_app.command("verify")
@@ -163,10 +153,7 @@ def info_command(reference: NameOrFolder, as_json: Json = False) -> None:
         content, shown = entry_as_json(entry), print_entry
     else:
         content, shown = {"name": reference, "path": None}, print_entry
-    if as_json:
-        print_json(content)
-    else:
-        shown(content)
+    tell(content, shown, as_json=as_json)
 
 
 def _folder(reference: str) -> ModelFolder:

@@ -117,7 +117,7 @@ def stop_command(
     1: it did not stop; 2: there is nothing like that."""
     from pipeline.cli.rack.jobs.show import in_one_line
 
-    if address is None and _is_output(what):
+    if address is None and is_output(what):
         stop_run(what, grace, wait=wait, as_json=as_json)
         return
     job = what
@@ -137,8 +137,8 @@ def stop_command(
         ERR.print(in_one_line(found))
 
 
-def _is_output(what: str) -> bool:
-    """Whether it is an output: jobs have no / in their names."""
+def is_output(what: str) -> bool:
+    """Whether it is an output: jobs have no slash in their names, and no rackmill folder."""
     return "/" in what or (Path(what) / STATE).is_dir()
 
 

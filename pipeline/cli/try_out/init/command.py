@@ -45,8 +45,7 @@ def init_command(
     force: Force = False,
 ) -> None:
     """Look at the columns of data, ask what is wanted, and write a commented job file."""
-    from pipeline.cli.try_out.init.first_rows import first_rows_of
-    from pipeline.cli.try_out.init.new_job import look, need_column, write_job
+    from pipeline.cli.try_out.init.new_job import first_rows_of, look, need_column, write_job
 
     sample = first_rows_of(data, _SAMPLED)
     found = look(sample)

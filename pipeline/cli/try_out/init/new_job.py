@@ -10,6 +10,10 @@ import pyarrow as pa
 import yaml
 
 from pipeline.errors import UsageError, did_you_mean, some_of
+from pipeline.input.reader import UnitReader
+from pipeline.input.shards import discover
+from pipeline.input.units import Unit
+from pipeline.job.job import Input
 
 Task = Literal["classify", "extract", "summarise", "chat", "score"]
 TASKS: dict[Task, str] = {
@@ -35,6 +39,21 @@ class Columns:
     text: str
     gold: str | None = None
     choices: tuple[str, ...] = field(default=())
+
+
+def first_rows_of(path: str, rows: int) -> pa.Table:
+    """At most ``rows`` rows of the data at ``path``, all columns. Raises UsageError, JobFailed."""
+    files = discover(Input(path=path))
+    reader = UnitReader(files.shards, files.schema)
+    try:
+        parts: list[pa.Table] = []
+        for shard in files.shards:
+            few = min(rows - sum(part.num_rows for part in parts), shard.rows)
+            if few > 0:
+                parts.append(reader.read(Unit("sample", shard.index, 0, few)).table)
+        return pa.concat_tables(parts) if parts else files.schema.empty_table()
+    finally:
+        reader.close()
 
 
 def look(sample: pa.Table) -> Columns:
