@@ -66,7 +66,8 @@ def decide(
         def inputs() -> InputPlan:
             path = Path(folder) / "row.jsonl"
             path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-            return check_input(job.model_copy(update={"input": _input(job, str(path))}))
+            found = job.input.model_copy(update={"path": str(path)})
+            return check_input(job.model_copy(update={"input": found}))
 
         [result], _, _ = answer_now(job, [row], [RowPlace("text", 0)], inputs, say, warm)
     if result.error is not None:
@@ -78,10 +79,6 @@ def decide(
     read, written = result.prompt_tokens, result.completion_tokens
     usage = {"input_tokens": read, "output_tokens": written, "total_tokens": read + written}
     return {"answers": answers, "usage": usage}
-
-
-def _input(job: Job, path: str) -> Any:
-    return job.input.model_copy(update={"path": path})
 
 
 def _job(model: str, text: Said, questions: Mapping[str, Any], settings: Mapping[str, Any]) -> Job:

@@ -39,7 +39,7 @@ def compare_command(
     compared = compare_outputs(first, second, show)
     questions = compare_questions(first, second)
     for problem in (*first.right_answers.problems, *second.right_answers.problems):
-        note("\n  ".join([f"some right answers are not known: {problem.message}", *problem.hints]))
+        note(f"some right answers are not known: {problem}")
     if as_json:
         each = {name: _counts(question) for name, question in questions.items()}
         print_json(_as_json(first, second, compared) | ({"questions": each} if each else {}))

@@ -101,8 +101,10 @@ def _print(status: Status, output: str) -> None:
     from pipeline.engine.machine.card_notes import readings_in_words
     from pipeline.report.trust.words import taken_back_words
 
-    def line(name: str, text: str) -> None:
-        OUT.print(f"  {name:<8} {text}")
+    def line(name: str, *texts: str) -> None:
+        for text in texts:
+            OUT.print(f"  {name:<8} {text}")
+            name = ""
 
     share = f" ({status.rows_done / status.rows:.0%})" if status.rows else ""
     OUT.print(
@@ -110,10 +112,8 @@ def _print(status: Status, output: str) -> None:
         f"{plural(status.rows, 'row')}{share}, {count(status.units_done)} of "
         f"{plural(status.units, 'unit')}"
     )
-    for number, text in enumerate(_reason_lines(status)):
-        line("" if number else "failed", text)
-    for number, text in enumerate(_row_lines(status)):
-        line("" if number else "rows", text)
+    line("failed", *_reason_lines(status))
+    line("rows", *_row_lines(status))
     if status.errors:
         line("", _rows_that_failed(output))
     for words in taken_back_words(status.taken_back):

@@ -104,24 +104,21 @@ def judged(stored: StoredRows) -> tuple[HeldOutAccuracy, HeldOutAccuracy]:
 
     from pipeline.trust.scores import calibration_error
 
-    found: list[tuple[str, str, str, float, float]] = []
-    for table in stored.tables():
-        rows = table.select(
-            ["checked", "sentiment", "completion", "label", "raw_confidence", "confidence"]
-        ).to_pylist()
-        found += [
-            (r["sentiment"], r["completion"], r["label"], r["raw_confidence"], r["confidence"])
-            for r in rows
-            if r["checked"] is None and r["label"] is not None
-        ]
+    columns = ["checked", "sentiment", "completion", "label", "raw_confidence", "confidence"]
+    rows = [
+        row
+        for table in stored.tables()
+        for row in table.select(columns).to_pylist()
+        if row["checked"] is None and row["label"] is not None
+    ]
 
-    def agreement(label: int, sure: int) -> HeldOutAccuracy:
-        right = np.array([row[0] == row[label] for row in found], np.bool_)
-        confidences = np.array([row[sure] for row in found], np.float64)
-        error = calibration_error(confidences, right) if found else 0.0
-        return HeldOutAccuracy(len(found), int(right.sum()), error)
+    def agreement(label: str, sure: str) -> HeldOutAccuracy:
+        right = np.array([row["sentiment"] == row[label] for row in rows], np.bool_)
+        confidences = np.array([row[sure] for row in rows], np.float64)
+        error = calibration_error(confidences, right) if rows else 0.0
+        return HeldOutAccuracy(len(rows), int(right.sum()), error)
 
-    return agreement(1, 3), agreement(2, 4)
+    return agreement("completion", "raw_confidence"), agreement("label", "confidence")
 
 
 def trust_lines(

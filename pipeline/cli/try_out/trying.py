@@ -51,8 +51,7 @@ def try_command(
             try:
                 _once(job, settings, rows, as_json=as_json, again=True)
             except RackmillError as error:  # an unfinished edit: the next one may be valid
-                for line in (f"error: {error.message}", *(f"  {hint}" for hint in error.hints)):
-                    ERR.print(line)
+                ERR.print(f"error: {error}")
             ERR.print(f"waiting for {job} to be saved; Ctrl-C ends", style="dim")
         time.sleep(_LOOK_SECONDS)
 

@@ -58,17 +58,13 @@ class QueueClient:
         found: list[dict[str, Any]] = ask(self._gcs, "jobs")["jobs"]
         return found
 
-    def job(self, job: str) -> dict[str, Any]:
-        """The job with this id or name. Raises UsageError."""
-        return ask(self._gcs, "job", {"job": job})
-
     def stop(self, job: str) -> dict[str, Any]:
         """Ask the job to stop gracefully. Raises UsageError."""
         return ask(self._gcs, "stop", {"job": job})
 
     def follow(self, job: str) -> Iterator[dict[str, Any]]:
-        """What ``self.job`` returns, every second until the job has ended. Waits for a head that is
-        being restarted."""
+        """What is known of the job with this id or name, every second until it has ended. Waits for
+        a head that is being restarted. Raises UsageError."""
         while True:
             found = self._patiently("job", {"job": job})
             job = found["id"]

@@ -16,7 +16,7 @@ from pipeline.budget.fit.fit import fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.budget.tensor_parallel import cards_needed
 from pipeline.cli.options import Json, KvDtype
-from pipeline.cli.terminal.console import ERR, print_json
+from pipeline.cli.terminal.console import ERR, OUT, print_json
 from pipeline.cli.try_out.fit.command import card_named, reported_overhead, subjects
 from pipeline.errors import UsageError
 from pipeline.job.file.load import job_from
@@ -79,7 +79,7 @@ def simulate_command(
     as_json: Json = False,
 ) -> None:
     """Replay a trace on simulated cards. Exit 3: some rows fit none of them."""
-    from pipeline.cli.models_and_machines.simulate.show import prefixes_in_words, print_simulation
+    from pipeline.cli.models_and_machines.simulate.show import prefixes_in_words, simulation_lines
     from pipeline.driver.forecast.learned import slowdown, with_slowdown
     from pipeline.simulate.policies import check_policy
     from pipeline.simulate.run_trace import read_trace
@@ -106,7 +106,8 @@ def simulate_command(
         print_json(outcome.as_json())
         ERR.print(f"trace: {prefixes_in_words(read)}")
     else:
-        print_simulation(outcome, model_spec, policy, read, learned)
+        for line in simulation_lines(outcome, model_spec, policy, read, learned):
+            OUT.print(line)
     raise typer.Exit(_ROWS_FAILED if outcome.errors else 0)
 
 

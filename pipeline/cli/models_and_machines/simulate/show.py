@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pipeline.budget.cards.lookup import Card, in_slot, times
 from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Estimate
-from pipeline.cli.terminal.console import OUT
 from pipeline.humanize import count, duration, plural, rate
 from pipeline.simulate.card import CardSetup
 from pipeline.simulate.outcome import SimulationFigures, SimulationOutcome
@@ -18,25 +17,14 @@ _SHOWN = 5
 _TABLE = 12  # most cards that are listed one by one
 
 
-def print_simulation(
-    outcome: SimulationOutcome,
-    model_spec: ModelSpec,
-    policy: str,
-    trace: Trace,
-    learned: Mapping[Card, Estimate],
-) -> None:
-    """``learned``: the times of runs on such a card relative to the data sheet."""
-    for line in _lines(outcome, model_spec, policy, trace, learned):
-        OUT.print(line)
-
-
-def _lines(
+def simulation_lines(
     outcome: SimulationOutcome,
     model_spec: ModelSpec,
     policy: str,
     trace: Trace,
     learned: Mapping[Card, Estimate],
 ) -> Iterator[str]:
+    """``learned``: the times of runs on such a card relative to the data sheet."""
     rows = trace.rows
     cards = Counter((card.setup.card.title, card.setup.cards) for card, _ in outcome.cards)
     names = " + ".join(

@@ -13,40 +13,40 @@ from pipeline.cli.terminal.console import OUT
 from pipeline.humanize import count, plural, rate, size
 
 _MODEL, _NUMBER, _CARD = 11, 9, 13
+_ADVICE_FROM, _REMARKS_FROM, _ANNOUNCED_FROM, _WEIGHTS_FROM = 100, 82, 72, 63  # columns
 _KIB, _MIB = 1 << 10, 1 << 20
 
 
 def print_fits(fits: Sequence[Fit], *, whole: bool, explain: bool) -> None:
     """``whole``: all models and cards; then also the disagreements and a final summary."""
+    for line in _lines(fits, whole=whole, explain=explain):
+        OUT.print(line)
+
+
+def _lines(fits: Sequence[Fit], *, whole: bool, explain: bool) -> Iterator[str]:
     if len(fits) == 1:
-        for line in _explained(fits[0]):
-            OUT.print(line)
+        yield from _explained(fits[0])
         return
     for _, group in groupby(fits, key=lambda f: (f.cards, f.card)):
-        for line in _card_table(list(group)):
-            OUT.print(line)
-        OUT.print()
+        yield from _card_table(list(group))
+        yield ""
     if explain:
         for one in fits:
-            for line in _explained(one) if one.fits else ():
-                OUT.print(line)
-            OUT.print()
+            if one.fits:
+                yield from _explained(one)
+            yield ""
     if whole:
-        for line in (*_matrix(fits), "", *disagreements(fits)):
-            OUT.print(line)
+        yield from (*_matrix(fits), "", *disagreements(fits))
     elif len(fits) > 1 and not explain:
-        OUT.print("the arithmetic: --explain; one model: --model gemma-3-27b")
+        yield "the arithmetic: --explain; one model: --model gemma-3-27b"
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The parts of a table that fit the width; the least important are dropped first."""
+    """``room``: columns of the terminal; the least important parts of a table are dropped first."""
 
     lengths: Sequence[int]
-    advice: bool
-    remarks: bool
-    announced: bool
-    weights: bool
+    room: int
 
     @property
     def held(self) -> int:
@@ -55,22 +55,13 @@ class _Table:
 
     def head(self, announced: str, weights: str) -> str:
         """Both cells, if there is room for them."""
-        shown = [
-            cell for cell, room in ((announced, self.announced), (weights, self.weights)) if room
-        ]
-        return "".join(f"{cell:>{_NUMBER}}" for cell in shown)
+        shown = ((announced, _ANNOUNCED_FROM), (weights, _WEIGHTS_FROM))
+        return "".join(f"{cell:>{_NUMBER}}" for cell, needed in shown if self.room >= needed)
 
 
 def _card_table(fits: Sequence[Fit]) -> Iterator[str]:
     lengths = sorted({t for f in fits for t in f.max_requests})
-    room = OUT.width if OUT.is_terminal else sys.maxsize
-    table = _Table(
-        lengths,
-        advice=room >= 100,
-        remarks=room >= 82,
-        announced=room >= 72,
-        weights=room >= 63,
-    )
+    table = _Table(lengths, OUT.width if OUT.is_terminal else sys.maxsize)
     yield _title(fits[0].card, fits)
     yield (
         f"{'model':{_MODEL}}{table.head('announced', 'weights')}{'for KV':>{_NUMBER}}"
@@ -101,12 +92,12 @@ def _row(one: Fit, table: _Table) -> str:
     said = f"{announced:.1f}" if announced is not None else "–"
     head = f"{marked:{_MODEL}}{table.head(said, f'{one.weights_bytes / 1e9:.1f}')}"
     if not one.fits:
-        advised = table.advice and one.advice and not one.unsupported
+        advised = table.room >= _ADVICE_FROM and one.advice and not one.unsupported
         near = f" → {one.advice[0]}" if advised else ""
         return f"{head}   no: {_shortly(one)}{near}"
     held = "".join(f"{count(one.max_requests.get(t, 0)):>6}" for t in table.lengths)
     speed = rate(one.roofline_tokens_per_second)
-    bound = table.remarks and one.max_requests[one.context] < one.knee
+    bound = table.room >= _REMARKS_FROM and one.max_requests[one.context] < one.knee
     limit = "  KV-bound" if bound else ""
     return f"{head}{one.kv_bytes / 1e9:>{_NUMBER}.1f}{held:>{table.held}}{speed:>10}{limit}"
 

@@ -105,15 +105,16 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
     shape, sample = plan.sample.shape, plan.sample
     rows = plan.input.rows
 
-    def line(name: str, text: str) -> None:
-        OUT.print(f"  {name:<9} {text}")
+    def line(name: str, *texts: str) -> None:
+        for text in texts:
+            OUT.print(f"  {name:<9} {text}")
+            name = ""
 
     OUT.print(f"{plan.job.name} → {plan.job.output.path}")
     where = "not in the store yet" if isinstance(plan.model, StandIn) else plan.model.path
     line("model", f"{plan.model.name} {plan.model.quantization}, {where}")
     if (made := _download(plan)) is not None:
-        for number, text in enumerate(download_lines(made)):
-            line("" if number else "download", text)
+        line("download", *download_lines(made))
     most = max((unit.stop - unit.start for unit in plan.units), default=0)
     line(
         "input",
@@ -153,13 +154,15 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
             by = f" by about {duration(-spare)}" if math.isfinite(spare) else ""
             verdict = f"missed{by}" if spare < 0 else "it will be kept"
             line("deadline", f"{plan.job.resources.deadline}: {verdict}")
-    for number, text in enumerate(plan.doubts):
-        line("" if number else "doubt", text)
+    line("doubt", *plan.doubts)
     line("output", ", ".join(plan.input.columns.schema.names))
     renamed = [f"{old} → {new}" for old, new in plan.input.columns.kept if old != new]
     if renamed:
         line("renamed", f"{', '.join(renamed)} (the name is taken by a result)")
     for problem, number in plan.sample.problems.items():
-        line("problem", f"{plural(number, 'sampled row')} will be an error row: {problem}")
         limit = plan.context >= plan.model.geometry.context
-        line("", f"→ {fix_for(problem.partition(':')[0], at_limit=limit)}")
+        line(
+            "problem",
+            f"{plural(number, 'sampled row')} will be an error row: {problem}",
+            f"→ {fix_for(problem.partition(':')[0], at_limit=limit)}",
+        )
