@@ -58,10 +58,6 @@ class Allocator:
         self._of(job)
         self._hold(job.id, holds, now)
 
-    def holds(self, job: str) -> frozenset[Key]:
-        entry = self._jobs.get(job)
-        return frozenset() if entry is None else entry.holds
-
     def deal(
         self,
         jobs: Sequence[SubmittedJob],

@@ -51,8 +51,6 @@ class RayJobs(Protocol):
 
     def list_jobs(self) -> list[RayJob]: ...
 
-    def stop_job(self, job_id: str) -> bool: ...
-
 
 class RayGone(JobFailed):
     """Ray's job submission does not answer."""
@@ -90,10 +88,6 @@ class Drivers:
             }
 
         return self._ask(find)
-
-    def end(self, submission: str) -> None:
-        """End the driver at once. Raises RayGone."""
-        self._ask(lambda client: client.stop_job(submission))
 
     def _ask(self, call: Callable[[RayJobs], T]) -> T:
         try:

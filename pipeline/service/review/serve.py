@@ -23,8 +23,8 @@ _HOST = "127.0.0.1"
 def serve(
     session: ReviewSession, port: int | None, *, browser: bool, say: Callable[[str], None]
 ) -> None:
-    """Serve until Ctrl-C. ``port`` None: any free one. ``say`` gets the address once it answers;
-    with ``browser``, it is also opened in a browser if there is a screen.
+    """Serve until Ctrl-C. ``port`` None: any free one. ``say`` gets the address; with
+    ``browser``, it is also opened in a browser if there is a screen.
 
     Raises UsageError if the port is taken.
     """
@@ -40,25 +40,12 @@ def serve(
         ws="none",
         timeout_graceful_shutdown=2,
     )
-    server = _Server(config, lambda: _begin(f"http://{_HOST}:{taken}/?token={token}"))
-
-    def _begin(address: str) -> None:
-        say(address)
+    address = f"http://{_HOST}:{taken}/?token={token}"
+    with suppress(KeyboardInterrupt):  # the server raises it after it has ended
+        say(address)  # who comes before the server is up waits for it
         if browser and has_screen():
             threading.Thread(target=_open, args=(address,), name="browser", daemon=True).start()
-
-    with suppress(KeyboardInterrupt):  # the server raises it after it has ended
-        server.run(sockets=[listening])
-
-
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._ready()
+        uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(port: int | None) -> socket.socket:
@@ -66,6 +53,7 @@ def _listen(port: int | None) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((_HOST, port or 0))
+        listening.listen()
     except OSError as e:
         listening.close()
         raise UsageError(

@@ -231,29 +231,23 @@ class ScheduleDb:
 
 
 def _schedule(row: sqlite3.Row) -> StoredSchedule:
-    return StoredSchedule(
-        row["name"],
-        json.loads(row["job"]),
-        row["output"],
-        bool(row["suspended"]),
-        _time(row["dealt_with"]),
-    )
+    found = dict(row) | {
+        "job": json.loads(row["job"]),
+        "suspended": bool(row["suspended"]),
+        "dealt_with": _time(row["dealt_with"]),
+    }
+    return StoredSchedule(**found)
 
 
 def _run(row: sqlite3.Row) -> Run:
-    return Run(
-        row["schedule"],
-        _time(row["due"]),
-        bool(row["manual"]),
-        bool(row["full"]),
-        RunState(row["state"]),
-        _time(row["began"]) if row["began"] is not None else None,
-        _time(row["ended"]) if row["ended"] is not None else None,
-        json.loads(row["result"]) if row["result"] is not None else None,
-        row["reason"],
-        row["notice"],
-    )
+    found = dict(row) | {
+        "manual": bool(row["manual"]),
+        "full": bool(row["full"]),
+        "state": RunState(row["state"]),
+        "result": json.loads(row["result"]) if row["result"] is not None else None,
+    }
+    return Run(**found | {name: _time(row[name]) for name in ("due", "began", "ended")})
 
 
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
