@@ -31,7 +31,7 @@ class ClusterInBackground:
         self._cluster: Future[Cluster] = Future()
         self._begun = False
         self._close = threading.Event()
-        self._thread = threading.Thread(target=self._live, daemon=True)
+        self.thread = threading.Thread(target=self._live, daemon=True)
 
     def __enter__(self) -> Self:
         return self
@@ -40,7 +40,7 @@ class ClusterInBackground:
         """Begin to start or join it; a second call changes nothing."""
         if not self._begun:
             self._begun = True
-            self._thread.start()
+            self.thread.start()
 
     def _live(self) -> None:
         try:
@@ -71,20 +71,15 @@ class ClusterInBackground:
         if error is not None and not self._cluster.done():
             _left.append(self)  # do not wait for it: its thread closes what comes up
         else:
-            self._thread.join()
-
-    @property
-    def is_starting(self) -> bool:
-        """Whether it is still starting, or closing what has come up."""
-        return self._thread.is_alive()
+            self.thread.join()
 
 
 _left: list[ClusterInBackground] = []
 
 
 def is_starting() -> bool:
-    """Whether a Ray that is no longer needed is still starting."""
-    return any(cluster.is_starting for cluster in _left)
+    """Whether a Ray that is no longer needed is still starting, or closing what has come up."""
+    return any(cluster.thread.is_alive() for cluster in _left)
 
 
 def end_what_starts() -> None:

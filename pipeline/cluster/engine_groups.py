@@ -196,20 +196,18 @@ def local_groups(
     several = len(job.engines) > 1
     groups: list[EngineGroup] = []
     for engine in job.engines:
-        of_it = _servers if engine.served else _own_groups
-        left = max(0, most - sum(group.number for group in groups))
-        for group in of_it(job.with_engine(engine), left, spread, say) if left else ():
+        left = most - sum(group.number for group in groups)
+        if left <= 0:
+            break
+        of_it = job.with_engine(engine)
+        found = _servers(of_it, left) if engine.served else _own_groups(of_it, left, spread, say)
+        for group in found:
             own = several and group.engine is None
             groups.append(replace(group, engine=engine) if own else group)
     return _sharing_the_processor(groups) if several else groups
 
 
-def _servers(
-    job: Job,
-    most: int,
-    spread: Spread,  # noqa: ARG001 -- they are elsewhere, or use what is there
-    say: Callable[[str], None],  # noqa: ARG001
-) -> list[EngineGroup]:
+def _servers(job: Job, most: int) -> list[EngineGroup]:
     """One for each server, or as many as the job wants, in turn; each is a group."""
     each, wanted = job.engine.each, job.resources.workers
     number = min(len(each) if wanted == "auto" else wanted, most)

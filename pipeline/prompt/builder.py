@@ -44,6 +44,16 @@ class _Ids:
     ids: list[int]
 
 
+def prompt_columns(job: Job, available: Sequence[str]) -> list[str]:
+    """The input columns that the job's prompts need, including the per-row sampling column."""
+    wanted = [f if f in available else f.split(".")[0] for f in job.prompt_fields]
+    if job.score is not None and job.score.completion is not None:
+        wanted.append(job.score.completion)
+    if SAMPLING_COLUMN in available and job.score is None:
+        wanted.append(SAMPLING_COLUMN)
+    return list(dict.fromkeys(wanted))
+
+
 class PromptBuilder:
     """Turns rows into prompts of one job."""
 
@@ -63,15 +73,6 @@ class PromptBuilder:
         self._votes = job.label.votes if job.label else None
         self._score = job.score
         self._join = joining(chat=job.messages is not None)
-
-    def columns(self, available: Sequence[str]) -> list[str]:
-        """The input columns that a prompt needs, including the per-row sampling column."""
-        wanted = [f if f in available else f.split(".")[0] for f in self._job.prompt_fields]
-        if self._score is not None and self._score.completion is not None:
-            wanted.append(self._score.completion)
-        if SAMPLING_COLUMN in available and self._score is None:
-            wanted.append(SAMPLING_COLUMN)
-        return list(dict.fromkeys(wanted))
 
     def build(
         self, rows: Sequence[Row], places: Sequence[Place] | None = None

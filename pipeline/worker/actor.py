@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from dataclasses import replace
@@ -37,10 +36,6 @@ _LAST_LINES_SECONDS = 2.0
 _WAKE_SECONDS = 0.5
 _BETWEEN_JOBS_SECONDS = 600.0
 _NO_ENGINE_SECONDS = 10.0  # time for the driver to ask why, or to bring a job
-
-
-def _end_at_once() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @ray.remote(max_restarts=0)
@@ -91,9 +86,7 @@ class WorkerActor:
             guessed = not spec.job.engine.computes and not self._taken
             indices = worker_cards(simulated=guessed, on_processor=is_processor(card))
             signs = VitalSigns(indices)
-            # without its driver it is useless, whatever its engine does
-            orphaned = _end_at_once if self._keeps else None
-            remote = RemoteCoordination(name, coordinator, card, meter, signs.look, orphaned)
+            remote = RemoteCoordination(name, coordinator, card, meter, signs.look, self._keeps)
 
             def hang(words: LastWords) -> None:
                 log.finish(_LAST_LINES_SECONDS)

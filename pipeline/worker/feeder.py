@@ -20,7 +20,7 @@ from pipeline.input.units import Unit, part
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.output.dataset import Dataset
-from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.builder import PromptBuilder, prompt_columns
 from pipeline.rows.row_range import RowRange
 from pipeline.rows.work_order import STREAMS
 from pipeline.worker.coordination.messages import (
@@ -329,7 +329,8 @@ class Feeder:
         elif lease is not None and lease.quarantined:
             self._give_up_on(opened, lease)
         else:
-            return [_Stream(opened, read.plain(self._builder.columns(read.table.column_names)))]
+            columns = prompt_columns(self._spec.job, read.table.column_names)
+            return [_Stream(opened, read.plain(columns))]
         self._streams -= 1
         return []
 

@@ -23,7 +23,7 @@ def localize_spec(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
     """
     _check_folders(spec)
     wanted, reference = spec.model, spec.job.model
-    if _is_model(wanted.path):
+    if (Path(wanted.path) / _CONFIG).exists():  # a model lies there
         model = replace(wanted)  # read again
         if not model.provenance.get("weights_sha256"):
             return spec  # a user's folder: its hash includes file times
@@ -43,11 +43,6 @@ def localize_spec(spec: WorkerSpec, say: Callable[[str], None]) -> WorkerSpec:
             "4 bits, which processors do a little differently, a folder that all machines see",
         )
     return replace(spec, model=model)
-
-
-def _is_model(path: Path) -> bool:
-    """Whether a model lies there."""
-    return (Path(path) / _CONFIG).exists()
 
 
 def _check_folders(spec: WorkerSpec) -> None:

@@ -12,7 +12,7 @@ from pipeline.input.units import Unit
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
 from pipeline.output.shared_answers import SharedAnswers, read_shared, write_shared
-from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.builder import prompt_columns
 from pipeline.storage.base import Storage
 from pipeline.worker.answer_rows import Row, RowPlace, answer_rows
 from pipeline.worker.coordination.messages import WorkerSpec
@@ -32,14 +32,14 @@ def answer_shared_rows(
     name = engine.facts.name(spec.model.quantization)
     if any(one.engine == name for one in read_shared(storage)):
         return
-    builder = PromptBuilder(spec.job, tokenizer)
     reader = UnitReader(spec.shards, spec.input_schema)
     rows: list[Row] = []
     places: list[RowPlace] = []
     try:
         for part in spec.shared_rows:
             read = reader.read(Unit("", part.shard, part.start, part.stop))
-            values, _ = read.plain(builder.columns(read.table.column_names)).read(0, part.rows)
+            columns = prompt_columns(spec.job, read.table.column_names)
+            values, _ = read.plain(columns).read(0, part.rows)
             rows += values
             file = spec.shards[part.shard].name
             places += [RowPlace(file, row) for row in range(part.start, part.stop)]

@@ -17,7 +17,7 @@ from pipeline.output.columns.results import RowResult, output_columns, tally, to
 from pipeline.output.commit.records import CommitRecord, decode
 from pipeline.output.tally import Tally, perplexity
 from pipeline.prompt.answers import Answers
-from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.builder import PromptBuilder, prompt_columns
 from pipeline.prompt.join import Prompt
 from pipeline.rows.request import Completion, Scores
 from tests.support.samples import job, write_tokenizer
@@ -107,12 +107,9 @@ class TestWhatIsScored:
         assert isinstance(built, Prompt)
         assert (len(built.ids), built.score_from) == (3, 1)
 
-    def test_the_columns_read_are_the_prompts_and_the_completion(
-        self, tokenizer: Tokenizer
-    ) -> None:
-        builder = PromptBuilder(job(**ANSWER), tokenizer)
-
-        assert builder.columns(["id", "answer", "text", "sampling_params"]) == ["text", "answer"]
+    def test_the_columns_read_are_the_prompts_and_the_completion(self) -> None:
+        names = ["id", "answer", "text", "sampling_params"]
+        assert prompt_columns(job(**ANSWER), names) == ["text", "answer"]
 
     @pytest.mark.parametrize(
         ("row", "changes", "message"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.builder import PromptBuilder, prompt_columns
 from pipeline.prompt.join import Prompt, continuation, open_ended, reply
 from tests.support.samples import job, quick
 
@@ -154,11 +154,11 @@ class TestRows:
 
         assert error.type is RowErrorType.INVALID_ROW
 
-    def test_only_the_columns_that_prompts_need_are_wanted(self, tokenizer: Tokenizer) -> None:
-        builder = PromptBuilder(job(prompt="{a} {s.x} {d.t}"), tokenizer)
+    def test_only_the_columns_that_prompts_need_are_wanted(self) -> None:
+        made = job(prompt="{a} {s.x} {d.t}")
 
-        assert builder.columns(["s", "b", "d.t", "a"]) == ["a", "s", "d.t"]
-        assert builder.columns(["a", "s", "d.t", "sampling_params"])[-1] == "sampling_params"
+        assert prompt_columns(made, ["s", "b", "d.t", "a"]) == ["a", "s", "d.t"]
+        assert prompt_columns(made, ["a", "s", "d.t", "sampling_params"])[-1] == "sampling_params"
 
 
 class TestMessages:

@@ -81,7 +81,7 @@ def judge(
     pairs = answer_pairs(stored, options.rows)
     job = _job(stored[0], options)
     asked = [pair for pair in pairs if pair.differs]
-    verdicts: dict[int, tuple[str | None, str | None]] = {}
+    verdicts: list[tuple[str | None, str | None]] = []
     if asked:
         storage = open_storage(options.output)
         content = _table(asked)
@@ -91,7 +91,7 @@ def judge(
             run(job, RunOptions(fresh=options.fresh), watcher)
         verdicts = _verdicts(job.output.path, len(asked))
     pairings, failed = [], set()
-    for pair, told in zip(asked, (verdicts[n] for n in range(len(asked))), strict=True):
+    for pair, told in zip(asked, verdicts, strict=True):
         if told[0] is None or told[1] is None:
             failed.add(pair.row)
         else:
@@ -150,9 +150,9 @@ def _job(first: StoredRows, options: JudgeOptions) -> Job:
     return job_from(content, options.settings)
 
 
-def _verdicts(output: str, pairs: int) -> dict[int, tuple[str | None, str | None]]:
+def _verdicts(output: str, pairs: int) -> list[tuple[str | None, str | None]]:
     """Of each pair what was said of both orders; None: an error row."""
     said: dict[int, str | None] = {}
     for table in StoredRows(output).tables():
         said.update(zip(table[ROW].to_pylist(), table["label"].to_pylist(), strict=True))
-    return {n: (said.get(2 * n), said.get(2 * n + 1)) for n in range(pairs)}
+    return [(said.get(2 * n), said.get(2 * n + 1)) for n in range(pairs)]

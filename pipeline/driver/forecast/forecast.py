@@ -33,8 +33,7 @@ from pipeline.budget.weights import Weights, weight_bytes
 from pipeline.cluster.card_slots import Spread, spread_of
 from pipeline.cluster.engine_groups import EngineGroup
 from pipeline.driver.forecast.request_shape import request_shape
-from pipeline.driver.forecast.setup_key import setup_key
-from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices
+from pipeline.driver.forecast.types import Forecast, GroupForecast, Lever, Prices, setup_key
 from pipeline.driver.plan.plan import Plan
 from pipeline.errors import UsageError
 from pipeline.humanize import duration
@@ -138,10 +137,9 @@ class Forecaster:
         left: list[EngineGroup] = []
         errors: list[UsageError] = []
         for group in groups:
-            asked = (
-                self._fit(group, context, self._given(group)) if group.card is not None else None
-            )
-            error = refusal(asked) if asked else None
+            error = None
+            if group.card is not None:
+                error = refusal(self._fit(group, context, self._given(group)))
             if error is None:
                 left.append(group)
             else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pipeline.budget.cards.lookup import in_slot
 from pipeline.budget.model_spec import ModelSpec
 from pipeline.budget.predict import Estimate, RowCost, Workload, estimate
 from pipeline.budget.step_time import ScaledTime
@@ -28,7 +27,8 @@ def slowdown(
     def model(workload: Workload) -> RowCost:
         return row_cost(setup, workload, workload.rows, max_tokens, _SIMULATED_ROWS)
 
-    card = _name(setup)
+    processor = processor_with(processor_name(), len(cores()))
+    card = EngineGroup(1, setup.card, processor, cards=setup.cards).name  # as the profile has it
     runs = [
         record.run
         for record in load_profile()
@@ -46,14 +46,6 @@ def with_slowdown(setup: CardSetup, learned: Estimate) -> CardSetup:
     if not learned.runs:
         return setup
     return replace(setup, step_time=ScaledTime(setup.step_time, learned.slowdown))
-
-
-def _name(setup: CardSetup) -> str:
-    """As the profile has it."""
-    card = setup.card
-    if not card.is_cpu:
-        return in_slot(card.name, setup.cards)
-    return EngineGroup(1, card, processor_with(processor_name(), len(cores()))).name
 
 
 def _workload(trace: Trace, engines: int) -> Workload:

@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from pipeline.budget.buckets import compile_key
 from pipeline.budget.overhead import seen
 from pipeline.budget.predict import MeasuredRun, Workload
-from pipeline.driver.forecast.setup_key import setup_key
-from pipeline.driver.forecast.types import Forecast, GroupForecast
+from pipeline.driver.forecast.types import Forecast, GroupForecast, setup_key
 from pipeline.driver.plan.plan import Plan
 from pipeline.report.profile import ProfileEntry, remember
 from pipeline.report.summary import Summary

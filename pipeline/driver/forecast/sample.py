@@ -18,7 +18,7 @@ from pipeline.input.units import Unit
 from pipeline.job.job import Job
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.tally import length_bucket
-from pipeline.prompt.builder import PromptBuilder
+from pipeline.prompt.builder import PromptBuilder, prompt_columns
 from pipeline.prompt.choices import ChoiceTree
 from pipeline.prompt.join import Prompt
 from pipeline.rows.error_reasons import reason_of
@@ -62,13 +62,12 @@ def take_sample(
     prompt and its answer may have at most. Raises UsageError, StorageFailed."""
     builder = PromptBuilder(job, tokenizer)
     reader = UnitReader(files.shards, files.schema)
-    gold = job.gold_columns
-    found = _take(reader, builder, gold, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS, context)
+    found = _take(reader, builder, job, _some_of(units, _SAMPLED_UNITS), _SAMPLED_ROWS, context)
     all_rows = sum(unit.rows for unit in units)
     wanted = _enough(found.lengths, all_rows)
     if wanted > found.rows:
         number = max(_SAMPLED_UNITS, _MOST_PASSED_OVER * len(units) // all_rows)
-        found = _take(reader, builder, gold, _some_of(units, number), wanted, context)
+        found = _take(reader, builder, job, _some_of(units, number), wanted, context)
     reader.close()
     lengths = found.lengths
     slices = Lengths.of(lengths)
@@ -116,13 +115,13 @@ def _some_of(units: Sequence[Unit], number: int) -> list[Unit]:
 def _take(
     reader: UnitReader,
     builder: PromptBuilder,
-    gold: Sequence[str],
+    job: Job,
     units: Sequence[Unit],
     wanted: int,
     context: int,
 ) -> _Taken:
-    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the columns
-    ``gold`` the values."""
+    """Of each of ``units`` as many of its first rows, about ``wanted`` in all; of the columns of
+    right answers the values."""
     taken = _Taken()
     for number, unit in enumerate(sorted(units, key=lambda unit: unit.rows)):
         each = -(-max(0, wanted - taken.rows) // (len(units) - number))
@@ -130,11 +129,11 @@ def _take(
         taken.rows += rows
         stretch: list[list[int]] = []
         read = _read(reader, Unit(unit.id, unit.shard, unit.start, unit.start + rows))
-        for column in gold if rows else ():
+        for column in job.gold_columns if rows else ():
             values = plain_values(read.table.column(column))
             known = {v for v in values if v is not None and isinstance(v, Hashable)}
             taken.gold.setdefault(column, set()).update(known)
-        for prompt in _prompts(read, builder, taken.names):
+        for prompt in _prompts(read, builder, job, taken.names):
             if isinstance(prompt, Prompt) and prompt.longest >= context:
                 kind = RowErrorType.PROMPT_TOO_LONG.value
                 text = f"{kind}: prompt has {prompt.longest} tokens, context {context}"
@@ -168,11 +167,13 @@ def _read(reader: UnitReader, few: Unit) -> Rows:
         raise UsageError(e.message, *e.hints) from None
 
 
-def _prompts(read: Rows, builder: PromptBuilder, names: Counter[str]) -> list[Prompt | str]:
+def _prompts(
+    read: Rows, builder: PromptBuilder, job: Job, names: Counter[str]
+) -> list[Prompt | str]:
     """Of each row its prompt, or what is wrong with it. Counts the first ``names`` of control
     tokens that are text."""
     rows = read.table.num_rows
-    columns = builder.columns(read.table.column_names) if rows else []
+    columns = prompt_columns(job, read.table.column_names) if rows else []
     plain, invalid = read.plain(columns).read(0, rows)
     found: list[Prompt | str] = []
     for position, prompt in enumerate(builder.build(plain)):

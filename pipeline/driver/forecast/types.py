@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -10,6 +11,7 @@ from pipeline.budget.engine_arguments import EngineChoice
 from pipeline.budget.memory_split import MemorySplit
 from pipeline.budget.predict import Estimate, Prediction, Workload
 from pipeline.cluster.engine_groups import EngineGroup
+from pipeline.driver.plan.plan import Plan
 from pipeline.job.job import Job
 from pipeline.job.when.deadline import deadline_at
 
@@ -89,3 +91,16 @@ def seconds_to_spare(job: Job, forecast: Forecast, now: datetime) -> float | Non
     if done is None:
         return -math.inf
     return (deadline_at(job.resources.deadline, now) - done).total_seconds()
+
+
+def setup_key(
+    plan: Plan, group: EngineGroup, choice: EngineChoice | None = None
+) -> Mapping[str, str]:
+    """What the times of a run depend on beside the rows, and what a measured run has in common with
+    those that it tells the times of. ``choice``: where it may matter."""
+    unpacked = choice is not None and choice.arguments.get("cpu_compute") == "bf16"
+    return {
+        "model": f"{plan.model.name} {plan.model.quantization}" + (" in bf16" if unpacked else ""),
+        "card": group.name,
+        "engine": group.job(plan.job).engine.kind,
+    }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline.driver.plan.plan import InputPlan
 from pipeline.input.reader import UnitReader
-from pipeline.job.job import Job
-from pipeline.job.sampling import SAMPLING_COLUMN
+from pipeline.input.units import Unit
 from pipeline.output.columns.gold import names_of, truth
+from pipeline.prompt.builder import prompt_columns
 from pipeline.worker.answer_rows import Row, RowPlace
 
 
@@ -23,7 +21,7 @@ def first_rows(
     rows: list[Row] = []
     places: list[RowPlace] = []
     right: list[dict[str, str]] = []
-    wanted = _columns(job, files.schema.names)
+    wanted = prompt_columns(job, files.schema.names)
     graded = {key.split(".")[-2]: one for key, one in job.graded.items() if one.gold_column}
     names = {name: names_of(one, files.schema) for name, one in graded.items()}
     try:
@@ -31,7 +29,7 @@ def first_rows(
             few = min(number - len(rows), unit.rows)
             if few <= 0:
                 break
-            read = reader.read(type(unit)(unit.id, unit.shard, unit.start, unit.start + few))
+            read = reader.read(Unit(unit.id, unit.shard, unit.start, unit.start + few))
             plain, _ = read.plain(wanted).read(0, few)
             rows += plain
             file = files.shards[unit.shard].name
@@ -48,12 +46,3 @@ def first_rows(
     finally:
         reader.close()
     return rows, places, right
-
-
-def _columns(job: Job, names: Sequence[str]) -> list[str]:
-    wanted = [f if f in names else f.split(".")[0] for f in job.prompt_fields]
-    if job.score is not None and job.score.completion is not None:
-        wanted.append(job.score.completion)
-    if SAMPLING_COLUMN in names and job.score is None:
-        wanted.append(SAMPLING_COLUMN)
-    return list(dict.fromkeys(wanted))

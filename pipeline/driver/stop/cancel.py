@@ -19,7 +19,7 @@ from pipeline.output.runs.run_registry import (
     read_run,
     read_runs,
 )
-from pipeline.storage.base import open_storage
+from pipeline.storage.base import Storage, open_storage
 
 _LOOK_SECONDS = 0.5
 _NOTICE_SECONDS = 10 * BEAT_SECONDS  # by then a run that lives has seen the request
@@ -85,16 +85,13 @@ def cancel(
     if not wait:
         return Cancelled(storage.address(), last, True, False)
     for record in alive:
-        last = _wait_for(record, grace, started, lambda path: read_run(storage, path))
+        last = _wait_for(record, grace, started, storage)
     seconds = time.monotonic() - started
     return Cancelled(storage.address(), last, True, True, seconds)
 
 
-def _wait_for(
-    record: RunRecord, grace: float, started: float, look: Callable[[str], RunRecord | None]
-) -> RunRecord:
+def _wait_for(record: RunRecord, grace: float, started: float, storage: Storage) -> RunRecord:
     """The record as it is when the run has ended. Raises JobFailed."""
-    path = record.path
     while record.life() is Life.ALIVE:
         passed = time.monotonic() - started
         if record.state == "running" and passed > _NOTICE_SECONDS:
@@ -108,5 +105,5 @@ def _wait_for(
                 f"what is committed stays; to end it at once, there: kill -9 {record.pid}",
             )
         time.sleep(_LOOK_SECONDS)
-        record = look(path) or record
+        record = read_run(storage, record.path) or record
     return record

@@ -38,11 +38,7 @@ class AnswerLookup:
 
     def found(self) -> list[_Found]:
         """What came back since; None: there is no answer after all."""
-        found = []
-        with suppress(queue.Empty):
-            while True:
-                found.append(self._found.get_nowait())
-        return found
+        return [self._found.get() for _ in range(self._found.qsize())]
 
     def _answer(self) -> None:
         next_refresh = 0.0

@@ -60,17 +60,14 @@ class AnswerStore:
 
     def refresh(self) -> None:
         """Take in the files that others wrote since."""
-        for path, _ in self._listed():
-            if path in self._seen:
-                continue
-            self._seen.add(path)
-            with suppress(Exception), self._storage.open(path) as file:
-                self._add(path, read_heads(file))
-
-    def _listed(self) -> list[tuple[str, int]]:
+        there: list[str] = []
         with suppress(Exception):
-            return [f for f in self._storage.files(self._folder) if f[0].endswith(".parquet")]
-        return []
+            there += [path for path, _ in self._storage.files(self._folder)]
+        for path in there:
+            if path.endswith(".parquet") and path not in self._seen:
+                self._seen.add(path)
+                with suppress(Exception), self._storage.open(path) as file:
+                    self._add(path, read_heads(file))
 
     def find(self, keys: Iterable[bytes]) -> dict[bytes, RowResult]:
         """The answers that are there."""

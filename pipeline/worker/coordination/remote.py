@@ -75,18 +75,18 @@ class RemoteCoordination:
         actor: RemoteActor[CoordinatorCalls],
         card: str,
         meter: Meter,
-        vitals: Callable[[], Vitals] | None = None,
-        orphaned: Callable[[], None] | None = None,
+        look: Callable[[], Vitals],
+        outlives: bool,
     ) -> None:
-        """``vitals``: reads the worker's cards. ``orphaned`` is called when the coordinator is gone
-        for good, and its driver with it."""
+        """``look``: reads the worker's cards. ``outlives``: this process would go on without its
+        driver, so it is ended when the coordinator is gone for good, and the driver with it."""
         self._worker = worker
         self._actor = actor
         self._card = card
         self._meter = meter
-        self._look = vitals
-        self._vitals = vitals() if vitals is not None else None
-        self._orphaned = orphaned
+        self._look = look
+        self._vitals = look()
+        self._outlives = outlives
         self._facts: EngineFacts | None = None
         self._progress = Progress()
         self._source: Feeder | None = None
@@ -101,7 +101,7 @@ class RemoteCoordination:
         """Send the last totals, if anyone still listens, and nothing more."""
         self._closed.set()
         self._pulse.join(_PULSE_SECONDS)
-        self._look_at_cards()
+        self._vitals = self._look()
         self._meter.close(self._progress, self._vitals)
         with suppress(RayError):  # otherwise no one would learn how the work ended
             self._actor.call(
@@ -140,7 +140,7 @@ class RemoteCoordination:
         what the engine started."""
         with suppress(Exception):
             self.engine_failed(said)
-        os.kill(os.getpid(), signal.SIGKILL)
+        _end_at_once()
 
     def _tell(self) -> RemoteFuture[Orders]:
         """Send a heartbeat."""
@@ -151,10 +151,6 @@ class RemoteCoordination:
             return self._actor.call(
                 CoordinatorCalls.heartbeat, self._worker, progress, active, flights, self._vitals
             )
-
-    def _look_at_cards(self) -> None:
-        if self._look is not None:
-            self._vitals = self._look()
 
     def note(self, line: str) -> None:
         """Print this for whoever watches the run."""
@@ -175,13 +171,13 @@ class RemoteCoordination:
             while not self._closed.wait(_PULSE_SECONDS):
                 self._beat_once()
         except ActorDiedError:
-            if self._orphaned is not None:
-                self._orphaned()
+            if self._outlives:  # it is useless, whatever its engine does
+                _end_at_once()
             raise
 
     def _beat_once(self) -> None:
         lease = self._source.lease_rows if self._source is not None else LeaseRows()
-        self._look_at_cards()
+        self._vitals = self._look()
         self._meter.update(self._progress, lease, self._vitals)
         orders = self._tell().get()
         if orders.introduce:
@@ -196,3 +192,7 @@ class RemoteCoordination:
         for request in orders.give_up:
             stop = self._source.give_up(request)
             self._actor.call(CoordinatorCalls.gave_up, self._worker, request.unit, stop).get()
+
+
+def _end_at_once() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Generic, TypeVar
 
 from pipeline.prompt.answer import Answer
@@ -73,15 +74,9 @@ class InHand:
     def drop_all_of(self, row: RowInHand) -> tuple[list[int], list[int]]:
         """Remove all requests of the row. Returns the ids of those that the engine has, and of
         those that waited."""
-        begun: list[int] = []
-        waited: list[int] = []
-        if not row.requests:  # the usual case: its last request has ended
-            return begun, waited
-        for request_id in sorted(row.requests):
-            one = self.drop(request_id)
-            if one is not None:
-                (begun if one.begun else waited).append(request_id)
-        return begun, waited
+        dropped = [one for number in sorted(row.requests) if (one := self.drop(number)) is not None]
+        begun = [one.request.id for one in dropped if one.begun]
+        return begun, [one.request.id for one in dropped if not one.begun]
 
     @property
     def begun(self) -> list[RequestInHand]:
@@ -125,11 +120,8 @@ class Timeouts(Generic[K]):
         """Those whose time has run out; they are ended by this call."""
         if self._seconds is None:
             return []
-        late: list[K] = []
-        for key, began in self._began.items():
-            if now - began < self._seconds:
-                break
-            late.append(key)
+        began, seconds = self._began, self._seconds
+        late = list(takewhile(lambda key: now - began[key] >= seconds, began))
         for key in late:
             del self._began[key]
         if late:
