@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pipeline.cluster.background import ClusterInBackground
@@ -110,8 +111,7 @@ def find_job(dataset: Dataset, output: str, options: RetryOptions) -> Job:
     """
     here = f"output.path={json.dumps(output)}"
     if options.job is not None:
-        plain = load_job(options.job, [here])
-        job = load_job(options.job, [*options.settings, here])
+        made = partial(load_job, options.job)
     else:
         content = dataset.job()
         if content is None:
@@ -119,8 +119,8 @@ def find_job(dataset: Dataset, output: str, options: RetryOptions) -> Job:
                 f"{dataset.storage.address(JOB)} is gone or damaged",
                 f"name the job file: rackmill retry {output} --job JOB.yaml",
             )
-        plain = job_from(content, [here])
-        job = job_from(content, [*options.settings, here])
+        made = partial(job_from, content)
+    plain, job = made([here]), made([*options.settings, here])
     before, after = (fingerprint_parts(j, model_hash="", input_hash="") for j in (plain, job))
     changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
     if changed:

@@ -190,9 +190,7 @@ def carry_out(
     ready = cluster.ready()
     membership = None
     if cluster.joins:
-        membership = Membership(
-            plan.job, forecaster, ready, engines.groups, ready.cards, ready.sign
-        )
+        membership = Membership(plan.job, forecaster, ready, engines.groups)
     deadline = _deadline(plan.job, forecast, watcher)
     with stop.being_heeded():
         final = work_through(plan, forecast, ready, watcher, known, stop, membership, deadline)

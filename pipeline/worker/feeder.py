@@ -95,12 +95,11 @@ class Feeder:
         self._coordination = coordination
         self._whole = whole
         self._rows: deque[ReadyRow] = deque()
-        self._leased: deque[Unit] = deque()  # not begun
+        self._leased: deque[tuple[Unit, Lease]] = deque()  # not begun
         # by shard and first row, as long as anyone uses it
         self._open: WeakValueDictionary[tuple[int, int], OpenUnit] = WeakValueDictionary()
         self._changed = threading.Condition()  # guards all of the above
         self.taken = self._taken_before = 0  # rows handed out by ``take``
-        self._leases: dict[tuple[int, int], Lease] = {}  # of units not begun
         self._errors: Counter[str] = Counter()
         self._streams = 0  # begun units with rows still to feed
         self._nothing_left = False
@@ -133,14 +132,14 @@ class Feeder:
         """What is leased and perhaps not committed: units, or what is left of them."""
         with self._changed:
             opened = [one.unit for one in self._open.values() if not one.settled]
-            return [*opened, *self._leased]
+            return [*opened, *(unit for unit, _ in self._leased)]
 
     @property
     def lease_rows(self) -> LeaseRows:
         """How far the rows are that are leased and not committed."""
         with self._changed:
             opened = [one for one in self._open.values() if not one.settled]
-            ahead = sum(unit.rows for unit in self._leased)
+            ahead = sum(unit.rows for unit, _ in self._leased)
         counts = [one.counts for one in opened]
         unfinished = ahead + sum(count.unfinished for count in counts)
         return LeaseRows(unfinished, sum(count.finished for count in counts))
@@ -184,7 +183,7 @@ class Feeder:
                 return []  # the engine still loads
             ahead = 2 * (self.taken - self._taken_before) + _SURELY_AHEAD
             self._taken_before = self.taken
-            opened, leased = list(self._open.values()), list(self._leased)
+            opened, leased = list(self._open.values()), [unit for unit, _ in self._leased]
         rows: list[RowRange] = []
         for unit in opened:  # they are read side by side: any of them may be next
             rows += unit.unfinished(min(unit.begun + ahead, unit.unit.rows))
@@ -200,10 +199,11 @@ class Feeder:
         those of ``asked.unit``: from there on none was begun, and none will be."""
         key = asked.unit.shard, asked.unit.start
         with self._changed:
-            for place, unit in enumerate(self._leased):
+            for place, (unit, lease) in enumerate(self._leased):
                 if (unit.shard, unit.start) == key:
-                    self._leased[place] = part(unit, unit.start, min(unit.stop, asked.keep))
-                    return self._leased[place].stop
+                    kept = part(unit, unit.start, min(unit.stop, asked.keep))
+                    self._leased[place] = kept, lease
+                    return kept.stop
             opened = self._open.get(key)
             if opened is None:
                 return asked.unit.stop  # it is done
@@ -297,16 +297,14 @@ class Feeder:
     def _take_in(self, lease: Lease) -> None:
         with self._changed:
             if self.deadline is None:
-                self._leased.extend(lease.units)
-                for unit in lease.units:
-                    self._leases[unit.shard, unit.start] = lease
+                self._leased.extend((unit, lease) for unit in lease.units)
 
     def _begin(self, reader: UnitReader) -> list[_Stream]:
         """Open the first of the leased units; does nothing if none of its rows is to be fed."""
         with self._changed:
             if not self._leased:
                 return []
-            unit = self._leased[0]
+            unit, _ = self._leased[0]
         read = reader.read(unit)
         redo = self._spec.redo
         each = self._spec.columns.rows_of_one
@@ -314,19 +312,18 @@ class Feeder:
         with self._changed:
             if not self._leased:
                 return []
-            unit = self._leased.popleft()  # part of it may have been given up meanwhile
+            unit, lease = self._leased.popleft()  # part of it may have been given up meanwhile
             opened = OpenUnit(unit, read.table.slice(0, unit.rows), again)
             nothing_to_do = opened.whole and unit.rows > 0  # all keep their result: see ``Redo``
             self._open[unit.shard, unit.start] = opened
-            lease = self._leases.pop((unit.shard, unit.start), None)
-            opened.losses = lease.losses if lease is not None else 0
+            opened.losses = lease.losses
             self._streams += 1
         if unit.rows == 0:
             if unit.whole is None:  # otherwise all of it was given up
                 self._whole(opened)
         elif nothing_to_do:
             self._whole(opened)
-        elif lease is not None and lease.quarantined:
+        elif lease.quarantined:
             self._give_up_on(opened, lease)
         else:
             columns = prompt_columns(self._spec.job, read.table.column_names)

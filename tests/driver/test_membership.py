@@ -34,7 +34,8 @@ def machine(name: str, *cards: str, life: int = 0) -> Machine:
 class Rack:
     there: list[Machine]
     head_is_gone: bool = False
-    patient: bool = False
+    cards: Any = None  # those allotted to a submitted job
+    sign: Any = None
 
     def machines(self) -> list[Machine]:
         if self.head_is_gone:
@@ -170,7 +171,7 @@ class TestSubmittedJob:
     def watch(self, cards: Any, rack: Rack | None = None, *too_small: str) -> Membership:
         there = [machine("a", "rtx4090"), machine("b", "rtx4090", "rtx3060")]
         watch = membership(rack or Rack(there), *too_small)
-        watch.cards = cards
+        watch.rack.cards = cards
         return watch
 
     def test_it_hears_which_cards_are_its_own(self) -> None:
@@ -253,7 +254,7 @@ def test_everybody_is_told_on_which_cards_a_run_is_at_work() -> None:
     said: list[SlotUsage] = []
     sign: Any = type("Sign", (), {"say": lambda self, work: said.append(work)})()
     watch = membership(Rack([machine("a", "rtx4090")]))
-    watch.sign = sign
+    watch.rack.sign = sign
     work = SlotUsage("tweets", "gemma-3-270m", frozenset({("a-0", 0)}))
     watch.look(slot_usage=work)
 

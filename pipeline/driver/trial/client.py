@@ -81,6 +81,7 @@ class WarmEngine:
         usual = tempfile.gettempdir()
         root = usual if len(os.fsencode(usual)) < _LONGEST else "/tmp"
         self.folder = folder or Path(root) / f"rackmill-{os.getuid()}"
+        self._socket = self.folder / _SOCKET
 
     def key(self) -> str | None:
         """What is loaded; None where no engine is, or one that says nothing in time."""
@@ -127,7 +128,8 @@ class WarmEngine:
     def start(self, start: EngineStart, say: Callable[[str], None]) -> None:
         """Load an engine for jobs like that one, unless somebody else has just done it. Raises
         EngineFailed, and what keeps a model from being had."""
-        self._make_folder()
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._check_folder()
         with (self.folder / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if self.key() != engine_key(start.job):
@@ -206,10 +208,6 @@ class WarmEngine:
         except PermissionError:
             raise UsageError(f"{self._socket} belongs to somebody else") from None
 
-    def _make_folder(self) -> None:
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._check_folder()
-
     def _check_folder(self) -> None:
         """Raises UsageError where others than this user could open the folder."""
         there = self.folder.lstat()
@@ -219,10 +217,6 @@ class WarmEngine:
                 f"{self.folder} is not this user's alone",
                 "remove it, or set TMPDIR to another folder",
             )
-
-    @property
-    def _socket(self) -> Path:
-        return self.folder / _SOCKET
 
 
 def make_room(note: Callable[[str], None]) -> None:

@@ -49,31 +49,28 @@ class Meter:
         self._lock = threading.Lock()
         self._record(beginning())
 
-    def update(self, progress: Progress, lease: LeaseRows, vitals: Vitals | None = None) -> None:
+    def update(self, progress: Progress, lease: LeaseRows, vitals: Vitals) -> None:
         """The worker is so far, and has so many rows, and its cards are so."""
         with self._lock:
             if not self._closed:
                 self._count(progress, vitals)
                 self._record(gauges(progress, lease))
-                if vitals is not None:
-                    self._record(card_gauges(vitals))
+                self._record(card_gauges(vitals))
 
-    def close(self, progress: Progress, vitals: Vitals | None = None) -> None:
+    def close(self, progress: Progress, vitals: Vitals) -> None:
         """These are its last totals; from now on it holds nothing."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._count(progress, vitals)
                 self._record(gauges(Progress(), LeaseRows()))
-                if vitals is not None and vitals.cards:
+                if vitals.cards:
                     self._record(no_card())
 
-    def _count(self, progress: Progress, vitals: Vitals | None) -> None:
+    def _count(self, progress: Progress, vitals: Vitals) -> None:
         self._record(increments(self._told, progress))
-        self._told = progress
-        if vitals is not None:
-            self._record([Measurement(ENERGY, joules(self._told_vitals, vitals))])
-            self._told_vitals = vitals
+        self._record([Measurement(ENERGY, joules(self._told_vitals, vitals))])
+        self._told, self._told_vitals = progress, vitals
 
     def _record(self, samples: Iterable[Measurement]) -> None:
         for sample in samples:

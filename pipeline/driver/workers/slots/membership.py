@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pipeline.cluster.engine_groups import EngineGroup, Slot, alike
-from pipeline.cluster.rack_state.allocation import OTHERS, AllocatedCards, Key, Needs
+from pipeline.cluster.rack_state.allocation import OTHERS, Key, Needs
 from pipeline.cluster.rack_state.gcs import HeadGone
-from pipeline.cluster.rack_state.slot_usage import SlotUsage, SlotUsageSign
+from pipeline.cluster.rack_state.slot_usage import SlotUsage
 from pipeline.driver.forecast.forecast import Forecaster
 from pipeline.driver.forecast.types import GroupForecast
 from pipeline.driver.workers.slots.select_engines import candidates
@@ -42,15 +42,12 @@ class MembershipChanges:
 @dataclass
 class Membership:
     """``groups``: those whose slots are counted already. If they are on cards, processors are not
-    used as new slots, even if no card is left. ``cards``: those allotted to a submitted job;
-    ``sign``: tells the rack which cards this run uses."""
+    used as new slots, even if no card is left."""
 
     job: Job
     forecaster: Forecaster
     rack: Cluster
     groups: Sequence[EngineGroup]
-    cards: AllocatedCards | None = None
-    sign: SlotUsageSign | None = None
     _useless: set[Key] = field(default_factory=set)  # cards on which the job does not run
     _allotted: frozenset[Key] | None = None
     _seen: dict[tuple[str | None, int], str] = field(default_factory=dict)  # card -> host
@@ -74,8 +71,8 @@ class Membership:
         try:
             there = self.rack.machines()
             stop = self._look_at_cards(needs)
-            if self.sign is not None and slot_usage is not None:
-                self.sign.say(slot_usage)
+            if self.rack.sign is not None and slot_usage is not None:
+                self.rack.sign.say(slot_usage)
         except HeadGone:
             return MembershipChanges()
         alive = {machine.node.id for machine in there}
@@ -101,21 +98,22 @@ class Membership:
 
     def close(self) -> None:
         """The run is over."""
-        if self.sign is not None:
+        if self.rack.sign is not None:
             with suppress(HeadGone):
-                self.sign.close()
+                self.rack.sign.close()
 
     def _look_at_cards(self, needs: Needs | None) -> str:
         """Which cards are the job's now: its queue says so, after it is told what the job
         ``needs``. Returns who wants the job to stop. Raises HeadGone."""
-        if self.cards is None:
+        cards = self.rack.cards
+        if cards is None:
             return ""
         if needs is not None:
-            self.cards.say(replace(needs, useless=needs.useless | self._useless))
-        allotment = self.cards.look()
+            cards.say(replace(needs, useless=needs.useless | self._useless))
+        allotment = cards.look()
         if allotment is None:
             return ""  # the head was started again: the queue will say it
-        waits = self.cards.patient and allotment.why == OTHERS
+        waits = cards.patient and allotment.why == OTHERS
         if not allotment.cards and not waits:
             return allotment.why
         self._allotted = allotment.cards
