@@ -23,11 +23,7 @@ def totals(total: Tally, *, graded: bool) -> dict[str, Any]:
         "errors": dict(total.errors.most_common()),
         "error_examples": dict(total.error_examples),
         "error_reasons": reasons_by_type(total.error_reasons),
-        "labels": dict(total.labels.most_common()),
-        "accuracy": accuracy(total.confusion) if graded else None,
-        "graded": sum(total.confusion.values()) if graded else 0,
-        "graded_right": _right(total.confusion) if graded else 0,
-        "confusion": nested(total.confusion) if graded else {},
+        **_of_answers(total.labels, total.confusion if graded else {}),
         "questions": of_questions(total),
         "scored_tokens": total.scored_tokens,
         "logprob": total.logprob if total.scored_tokens else None,
@@ -43,15 +39,16 @@ def of_questions(total: Tally) -> dict[str, dict[str, Any]]:
     questions were found."""
     labels = _by_question(total.question_labels)
     graded = _by_question(total.question_confusion)
+    return {name: _of_answers(one, graded.get(name, {})) for name, one in labels.items()}
+
+
+def _of_answers(labels: Mapping[str, int], confusion: Mapping[str, int]) -> dict[str, Any]:
     return {
-        name: {
-            "labels": dict(Counter(counts).most_common()),
-            "accuracy": accuracy(confusion := graded.get(name, {})),
-            "graded": sum(confusion.values()),
-            "graded_right": _right(confusion),
-            "confusion": nested(confusion),
-        }
-        for name, counts in labels.items()
+        "labels": dict(Counter(labels).most_common()),
+        "accuracy": accuracy(confusion),
+        "graded": sum(confusion.values()),
+        "graded_right": _right(confusion),
+        "confusion": nested(confusion),
     }
 
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import RowError, RowErrorType
-from pipeline.output.columns.read_scores import first_error, paired_scores
 from pipeline.output.columns.results import RowResult, output_columns, to_table
+from pipeline.output.columns.scores import first_error, paired_scores
 from pipeline.rows.request import Scores
 from tests.support.samples import job
 

@@ -21,7 +21,7 @@ from pipeline.job.job import Input, Job
 from pipeline.model.folder import ModelFolder
 from pipeline.model.store.resolve import check_reference, resolve
 from pipeline.model.tokenizer import Tokenizer
-from pipeline.output.columns.read_scores import first_error, paired_scores
+from pipeline.output.columns.scores import first_error, paired_scores
 from pipeline.output.folder import as_json
 from pipeline.report.comparison.picture import draw_quality
 from pipeline.report.comparison.quality import CandidateQuality, RowSums, assess, compare_rows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import io
 import math
 import os
@@ -18,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import JobFailed, UsageError
 from pipeline.input.plain import plain_rows
-from pipeline.output.export.file_values import cell_text, json_line
+from pipeline.job.template.json_text import json_text
 
 _SHEET_ROWS = 1_048_576  # of a worksheet in Excel, with its header
 _CELL_CHARACTERS = 32_767  # limit of a cell
@@ -138,7 +140,7 @@ def _in_cells(column: pa.ChunkedArray, name: str, before: int) -> pa.ChunkedArra
             _values(column, name, before)
         return column
     values = _values(column, name, before)
-    texts = [None if value is None else cell_text(value) for value in values]
+    texts = [None if value is None else _cell_text(value) for value in values]
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
@@ -168,7 +170,7 @@ def _jsonl(tables: Tables, _schema: pa.Schema, path: Path) -> int:
     with path.open("w", encoding="utf-8") as file:
         for table in tables:
             for row in _rows(table, rows):
-                file.write(json_line(dict(zip(table.column_names, row, strict=True))) + "\n")
+                file.write(_json_line(dict(zip(table.column_names, row, strict=True))) + "\n")
             rows += table.num_rows
     return rows
 
@@ -215,7 +217,7 @@ def _write_cell(sheet: Any, row: int, place: int, value: Any) -> None:
     elif _is_sheet_number(value):
         _check_written(sheet.write_number(row, place, value), row, place)
     else:
-        _write_text(sheet, row, place, cell_text(value))
+        _write_text(sheet, row, place, _cell_text(value))
 
 
 def _is_sheet_number(value: Any) -> bool:
@@ -244,6 +246,50 @@ def _check_written(code: int, row: int, place: int) -> None:
             f"row {row}, column {place + 1}: a spreadsheet cannot hold this value",
             "export to .csv or .parquet",
         )
+
+
+def _as_json(value: Any) -> Any:
+    """The value for JSON: NaN and the infinities are null, other types that JSON lacks are text."""
+    if isinstance(value, dict):
+        return {_cell_text(key): _as_json(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, bool | int | float | Decimal):
+        return value
+    return _cell_text(value)
+
+
+def _json_line(value: Any) -> str:
+    """The value as JSON, on one line."""
+    return json_text(_as_json(value), ensure_ascii=False, allow_nan=False)
+
+
+def _cell_text(value: Any) -> str:
+    """The value as the text of a cell: JSON for lists and structs, without quotes for the rest."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return base64.b64encode(value).decode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return _iso_duration(value)
+    if isinstance(value, dict | list | tuple | bool | Decimal) or value is None:
+        return _json_line(value)
+    return str(value)
+
+
+def _iso_duration(value: datetime.timedelta) -> str:
+    """In days and seconds: P1DT2.5S."""
+    sign, length = ("-", -value) if value < datetime.timedelta() else ("", value)
+    nanoseconds = length.microseconds * 1000 + int(getattr(length, "nanoseconds", 0))  # of pandas
+    fraction = f".{nanoseconds:09d}".rstrip("0") if nanoseconds else ""
+    return f"{sign}P{length.days}DT{length.seconds}{fraction}S"
 
 
 _FORMATS: dict[str, Callable[[Tables, pa.Schema, Path], int]] = {

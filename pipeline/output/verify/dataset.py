@@ -46,6 +46,7 @@ from pipeline.output.verify.promises import (
     missing_rows,
     redo,
 )
+from pipeline.printable import first_line
 from pipeline.storage.base import Storage
 
 _log = logging.getLogger(__name__)
@@ -205,16 +206,10 @@ def _looks(
     bad: set[str],
 ) -> Iterator[_CheckedUnit]:
     """Units in input order; a few files are read ahead."""
-
-    def look(unit: Unit, record: CommitRecord | None) -> _CheckedUnit:
-        if record is None or record.file in bad:
-            return _CheckedUnit(unit, record)
-        return _look(dataset, manifest, unit, record, attempts)
-
     ahead: deque[Future[_CheckedUnit]] = deque()
     with ThreadPoolExecutor(_AHEAD) as pool:
         for unit, record in layout.leaves:
-            ahead.append(pool.submit(look, unit, record))
+            ahead.append(pool.submit(_look, dataset, manifest, unit, record, attempts, bad))
             if len(ahead) > _AHEAD:
                 yield ahead.popleft().result()
         while ahead:
@@ -225,9 +220,12 @@ def _look(
     dataset: Dataset,
     manifest: Manifest,
     unit: Unit,
-    record: CommitRecord,
+    record: CommitRecord | None,
     attempts: dict[str, int],
+    bad: set[str],
 ) -> _CheckedUnit:
+    if record is None or record.file in bad:
+        return _CheckedUnit(unit, record)
     content = dataset.storage.read(record.file)
     found = hashlib.sha256(content or b"").hexdigest()
     waits = found != record.sha256 and record.attempt_path in attempts
@@ -245,8 +243,8 @@ def _look(
     try:
         table = pq.read_table(io.BytesIO(content or b""))
     except (pa.ArrowException, OSError) as e:
-        reason = str(e).splitlines()[0]
-        fault = Flaw(f"cannot be read as Parquet: {reason}", record.file, redo(record))
+        why = f"cannot be read as Parquet: {first_line(e)}"
+        fault = Flaw(why, record.file, redo(record))
         return _CheckedUnit(unit, record, faults=[fault])
     return _CheckedUnit(unit, record, table, check_table(table, record, manifest), waits)
 
@@ -288,9 +286,8 @@ class _InputInStep:
             rows = by_row(table, self._manifest.rows_of_one)
             return self._again.differs(unit.shard, unit.start, rows)
         except (RackmillError, pa.ArrowException, OSError, ValueError, KeyError, IndexError) as e:
-            reason = (str(e).splitlines() or [type(e).__name__])[0]
             self._usable[unit.shard] = False
-            self._notes.append(f"not compared with the input: {self.name(unit)}: {reason}")
+            self._notes.append(f"not compared with the input: {self.name(unit)}: {first_line(e)}")
             return None
 
 

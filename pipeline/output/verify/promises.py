@@ -155,18 +155,21 @@ def redo(record: CommitRecord) -> str:
 
 def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> list[Flaw]:
     """The schema, the error column and the counts of one file."""
+    problems = _problems(table, record, manifest)
+    return [Flaw(problem, record.file, redo(record)) for problem in problems]
+
+
+def _problems(table: pa.Table, record: CommitRecord, manifest: Manifest) -> list[str]:
     schema = table.schema
     made_by = (schema.metadata or {}).get(b"rackmill.fingerprint", b"").decode()
     if made_by and made_by not in manifest.fingerprints:
-        return [Flaw("comes from another job", record.file, redo(record))]
+        return ["comes from another job"]
     if schema.remove_metadata() != manifest.schema:
-        what = f"has another schema than the dataset: {_difference(schema, manifest.schema)}"
-        return [Flaw(what, record.file, redo(record))]
+        return [f"has another schema than the dataset: {_difference(schema, manifest.schema)}"]
     each = manifest.rows_of_one
     if table.num_rows != record.tally.rows * each:
         what = f"has {count(table.num_rows)} rows, its record says {count(record.tally.rows)}"
-        what += f" with {each} answers each" if each > 1 else ""
-        return [Flaw(what, record.file, redo(record))]
+        return [what + (f" with {each} answers each" if each > 1 else "")]
     problems = _error_problems(table, manifest.results)
     if each > 1:
         same = [*(new for _, new in manifest.kept), "prompt_tokens"]
@@ -178,8 +181,7 @@ def check_table(table: pa.Table, record: CommitRecord, manifest: Manifest) -> li
         problems += _probability_problems(table, LABEL_COLUMNS)
     for asked in manifest.questions:
         problems += _probability_problems(table, asked.columns)
-    problems += _count_problems(by_row(table, each), record.tally, manifest)
-    return [Flaw(problem, record.file, redo(record)) for problem in problems]
+    return problems + _count_problems(by_row(table, each), record.tally, manifest)
 
 
 def _difference(found: pa.Schema, wanted: pa.Schema) -> str:
@@ -285,23 +287,21 @@ def _counts(values: pa.ChunkedArray) -> Counter[str]:
 
 def check_totals(summary: Mapping[str, Any] | None, total: Tally, where: str) -> list[Flaw]:
     """Compares what the run reported at its end with the dataset."""
-    fix = "run the same job again: it writes the summary anew"
+    fix = "remove _SUCCESS, then run the same job again: it writes the summary anew"
     if summary is None:
-        return [Flaw("the summary is gone or damaged", where, f"remove _SUCCESS, then {fix}")]
-    faults = []
+        return [Flaw("the summary is gone or damaged", where, fix)]
+    problems = []
     for name in COUNTED:
         found = getattr(total, name)
         told = summary.get(name)
         if (dict(found) if isinstance(found, Counter) else found) != told:
-            what = f"the summary says {name} {told}, the rows come to {_shown(found)}"
-            faults.append(Flaw(what, where, f"remove _SUCCESS, then {fix}"))
+            problems.append(f"the summary says {name} {told}, the rows come to {_shown(found)}")
     told = summary.get("questions") or {}
     for name, counts in of_questions(total).items():
-        labels = told.get(name, {}).get("labels")
-        if labels != counts["labels"]:
-            what = f"the summary says {labels} of {name}, the rows come to {counts['labels']}"
-            faults.append(Flaw(what, where, f"remove _SUCCESS, then {fix}"))
-    return faults
+        labels, there = told.get(name, {}).get("labels"), counts["labels"]
+        if labels != there:
+            problems.append(f"the summary says {labels} of {name}, the rows come to {there}")
+    return [Flaw(problem, where, fix) for problem in problems]
 
 
 def leftover_attempts(layout: Layout, attempts: Mapping[str, int]) -> tuple[int, int]:

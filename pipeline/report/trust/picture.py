@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _INK, _MUTED, _GRID, _BEFORE, _AFTER = "#1f2328", "#6e7781", "#e6e8eb", "#9a6700", "#0b6bcb"
 _LINE = (0, (3, 3))
+_OF_BIN = ("confidence", "right", "rows")
 
 
 def draw_trust(blocks: Mapping[str, Mapping[str, Any]]) -> bytes | None:
@@ -39,19 +40,9 @@ def _reliability(axis: Axes, block: Mapping[str, Any], title: str) -> None:
     for key, colour, label in told:
         bins = (block.get(key) or {}).get("reliability") or ()
         if bins:
-            axis.plot(
-                [one["confidence"] for one in bins],
-                [one["right"] for one in bins],
-                color=colour,
-                linewidth=1.2,
-                label=label,
-            )
-            axis.scatter(
-                [one["confidence"] for one in bins],
-                [one["right"] for one in bins],
-                s=[10 + 90 * one["rows"] / max(b["rows"] for b in bins) for one in bins],
-                color=colour,
-            )
+            places, right, rows = zip(*([b[k] for k in _OF_BIN] for b in bins), strict=True)
+            axis.plot(places, right, color=colour, linewidth=1.2, label=label)
+            axis.scatter(places, right, s=[10 + 90 * n / max(rows) for n in rows], color=colour)
     lowest = min(1 / max(2, len(block["choices"])), 0.5)
     axis.set_xlim(lowest - 0.02, 1.02)
     axis.set_ylim(-0.02, 1.02)
