@@ -18,7 +18,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.input.reader import UnitReader
 from pipeline.output.columns.results import RowResult, output_columns, tally, to_table
 from pipeline.output.dataset import Dataset
-from pipeline.output.export.export import export
+from pipeline.output.export import export
 from pipeline.output.rows.redo import recommit_rows, select
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.verify.dataset import verify

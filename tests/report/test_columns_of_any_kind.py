@@ -17,7 +17,7 @@ import pytest
 from pipeline import JobFailed, UsageError
 from pipeline.cli.look.show import _named
 from pipeline.interactive.frames import write_table
-from pipeline.output.export.export import export
+from pipeline.output.export import export
 from pipeline.output.rows.stored_rows import ROW, StoredRows
 from pipeline.report.comparison.comparison import _digest, compare_outputs
 from pipeline.report.selection import Selection, rows, tables

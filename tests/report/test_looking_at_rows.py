@@ -18,7 +18,7 @@ import pytest
 from pipeline import UsageError
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.output.columns.results import RowResult, tally, to_table
-from pipeline.output.export.export import export
+from pipeline.output.export import export
 from pipeline.output.rows.stored_rows import FILE, ROW, StoredRows
 from pipeline.report.comparison.comparison import compare_outputs
 from pipeline.report.selection import Selection, rows, tables

@@ -24,7 +24,7 @@ def export_command(
     as_json: Json = False,
 ) -> None:
     """Write a dataset as one file: CSV, Parquet, JSON Lines or a spreadsheet."""
-    from pipeline.output.export.export import export
+    from pipeline.output.export import export
     from pipeline.output.rows.stored_rows import StoredRows
     from pipeline.report.selection import Selection, tables
 

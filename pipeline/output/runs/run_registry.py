@@ -16,10 +16,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
+import msgspec
 import psutil
 
 from pipeline.errors import AlreadyRunning
@@ -80,13 +82,6 @@ class RunRecord:
     def encode(self) -> bytes:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False).encode()
 
-    @classmethod
-    def decode(cls, content: bytes) -> RunRecord:
-        """Raises ValueError, TypeError if ``content`` is no such record."""
-        found = json.loads(content)
-        known = {field.name for field in fields(cls)}
-        return cls(**{k: v for k, v in found.items() if k in known})
-
     def life(self, now: float | None = None) -> Life:
         """Whether the run is alive, as far as this machine can know at ``now``.
 
@@ -127,10 +122,9 @@ def read_runs(storage: Storage) -> list[RunRecord]:
 def read_run(storage: Storage, path: str) -> RunRecord | None:
     """The record at ``path``; None if it is gone or invalid."""
     content = storage.read(path)
-    try:
-        return None if content is None else RunRecord.decode(content)
-    except (ValueError, TypeError, AttributeError):
-        return None
+    with suppress(ValueError):
+        return None if content is None else msgspec.json.decode(content, type=RunRecord)
+    return None
 
 
 def live_runs(storage: Storage) -> list[RunRecord]:
@@ -189,7 +183,7 @@ def _already_running(record: RunRecord, storage: Storage) -> AlreadyRunning:
 class CancelRequest:
     """A request that the live run stop. ``grace_seconds`` None: as in its job."""
 
-    at: float
+    at: float = 0.0
     grace_seconds: float | None = None
 
     def encode(self) -> bytes:
@@ -201,12 +195,9 @@ def cancel_request(storage: Storage) -> CancelRequest | None:
     content = storage.read(CANCEL)
     if content is None:
         return None
-    try:
-        found = json.loads(content)
-        grace = found.get("grace_seconds")
-        return CancelRequest(float(found.get("at", 0.0)), None if grace is None else float(grace))
-    except (ValueError, TypeError, AttributeError):
-        return CancelRequest(0.0)
+    with suppress(ValueError):
+        return msgspec.json.decode(content, type=CancelRequest)
+    return CancelRequest()
 
 
 @functools.cache

@@ -1,1 +1,0 @@
-"""Writes a dataset as one file for other programs."""
