@@ -58,11 +58,6 @@ def find_litter(dataset: Dataset) -> list[Litter]:
     return found + _old_runs(storage)
 
 
-def remove(dataset: Dataset, litter: Iterable[Litter]) -> None:
-    """Delete these files."""
-    dataset.delete_all(one.path for one in litter)
-
-
 def summed_up(litter: Iterable[Litter]) -> Mapping[str, tuple[int, int]]:
     """Files and bytes of each kind."""
     sums: dict[str, tuple[int, int]] = {}

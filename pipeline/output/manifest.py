@@ -231,14 +231,13 @@ class Manifest:
 
     def type_changes(self, files: InputFiles, used: Sequence[str]) -> list[str]:
         """Which of the ``used`` input columns had another type when the folder was begun."""
-        before = self.input_schema
-        changes = []
-        for name in used:
-            then = before.field(name).type if name in before.names else None
-            now = files.schema.field(name).type if name in files.schema.names else None
-            if then != now:
-                changes.append(f"{name} ({then or 'not there'} → {now or 'not there'})")
-        return changes
+        schemas = (self.input_schema, files.schema)
+        then, now = (dict(zip(one.names, one.types, strict=True)) for one in schemas)
+        return [
+            f"{name} ({then.get(name, 'not there')} → {now.get(name, 'not there')})"
+            for name in used
+            if then.get(name) != now.get(name)
+        ]
 
 
 def manifest_of(folder: OutputFolder) -> Manifest | None:

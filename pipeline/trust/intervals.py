@@ -50,7 +50,6 @@ def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> fl
 def weighted_mean(
     values: Floats,
     inclusion_probabilities: Floats,
-    confidence: float = 0.95,
     widened: float = 1.0,
     population: float | None = None,
 ) -> Interval:
@@ -72,4 +71,4 @@ def weighted_mean(
     alike = mean * (1 - mean) / variance if variance > 0 else kish
     alike = min(alike, float(rows)) / widened
     of = None if population is None else population * alike / kish
-    return wilson(mean * alike, alike, confidence, of)
+    return wilson(mean * alike, alike, population=of)

@@ -61,9 +61,7 @@ def _beyond_chance(gold: Floats, predicted: Floats) -> float:
     return max(0.0, 1 - left / explained) if explained > 0 else 0.0
 
 
-def powered_share(
-    gold: Bools, predicted: Floats, rest: Moments, confidence: float = 0.95
-) -> Interval:
+def powered_share(gold: Bools, predicted: Floats, rest: Moments) -> Interval:
     """The share of all rows, with and without gold, for which something is true. As
     ``powered_mean``, but only with the part of its weight that exceeds chance, and with Wilson's
     interval for the number of random rows that would be as precise (the normal interval is too
@@ -72,7 +70,7 @@ def powered_share(
     if not n:
         return Interval(float("nan"), 0.0, 1.0)
     truth = gold.astype(float)
-    alone = wilson(float(truth.sum()), n, confidence, population=n + rest.rows)
+    alone = wilson(float(truth.sum()), n, population=n + rest.rows)
     if not rest.rows or n < 3:
         return alone
     weight = powered_mean(truth, predicted, rest).weight * _beyond_chance(truth, predicted)
@@ -89,4 +87,4 @@ def powered_share(
     spread = share * (1 - share)
     if variance <= 0 or spread <= 0:
         return Interval(share, min(share, alone.low), max(share, alone.high))
-    return wilson(share * spread / variance, spread / variance, confidence)
+    return wilson(share * spread / variance, spread / variance)

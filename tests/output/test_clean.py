@@ -8,7 +8,7 @@ import pytest
 
 from pipeline import UsageError
 from pipeline.errors import AlreadyRunning
-from pipeline.output.clean import find_litter, remove, summed_up
+from pipeline.output.clean import find_litter, summed_up
 from pipeline.output.commit.records import ANSWERS, ATTEMPTS, COMMITS, RUNS
 from pipeline.output.dataset import Dataset
 from pipeline.output.runs.run_registry import RunRecord, own_process, this_machine
@@ -58,7 +58,7 @@ def test_what_came_to_nothing_is_found_and_removed(path: str, dataset: Dataset, 
     found = find_litter(dataset)
     assert [(one.path, one.size) for one in found] == [(path, 5)]
 
-    remove(dataset, found)
+    dataset.delete_all(one.path for one in found)
     assert not (out / path).exists()
     assert verify(dataset.storage).ok
 

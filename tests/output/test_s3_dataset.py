@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import Job
 from pipeline.driver.plan.plan import check_input, make_plan
-from pipeline.output.clean import find_litter, remove
+from pipeline.output.clean import find_litter
 from pipeline.output.commit.records import ATTEMPTS
 from pipeline.output.dataset import Dataset
 from pipeline.output.rows.redo import KEPT, recommit_rows, select
@@ -79,5 +79,5 @@ def test_a_dataset_through_all_its_life(made: Job) -> None:
     dataset.storage.replace(f"{ATTEMPTS}/ab-cd.parquet", b"left")
     litter = find_litter(dataset)
     assert [one.path for one in litter] == [f"{ATTEMPTS}/ab-cd.parquet"]
-    remove(dataset, litter)
+    dataset.delete_all(one.path for one in litter)
     assert dataset.storage.files(ATTEMPTS) == []

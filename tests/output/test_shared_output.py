@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.driver.conclude import RunOutcome, conclude
 from pipeline.driver.plan.plan import Plan, check_input, make_plan
-from pipeline.output.clean import find_litter, remove
+from pipeline.output.clean import find_litter
 from pipeline.output.commit.records import ATTEMPTS, COMMITS, CommitRecord
 from pipeline.output.dataset import Dataset
 from pipeline.output.verify.dataset import verify
@@ -127,7 +127,7 @@ def test_an_attempt_that_is_swept_up_right_before_its_commit_is_written_again(
         dataset = Dataset(open_output(plan))
         found = find_litter(dataset)
         assert len(found) == 1
-        remove(dataset, found)
+        dataset.delete_all(one.path for one in found)
 
     storage = Interrupted(open_output(plan), "create", clean)
     record = commit_unit(plan, Dataset(storage), plan.units[0])

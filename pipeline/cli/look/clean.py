@@ -20,14 +20,14 @@ def clean_command(
 ) -> None:
     """Remove abandoned attempts, half-written files and records of old runs; never anything that
     a commit record names. Exit 1 while a run is at work there: nothing is touched then."""
-    from pipeline.output.clean import find_litter, remove, summed_up
+    from pipeline.output.clean import find_litter, summed_up
     from pipeline.output.dataset import Dataset
     from pipeline.storage.base import open_storage
 
     dataset = Dataset(open_storage(output))
     litter = find_litter(dataset)
     if not dry_run:
-        remove(dataset, litter)
+        dataset.delete_all(one.path for one in litter)
     total = sum(one.size for one in litter)
     if as_json:
         print_json(

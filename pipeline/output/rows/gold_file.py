@@ -43,13 +43,9 @@ class GoldFile:
     def look_up(self, keys: pa.ChunkedArray) -> list[str | None]:
         """The right choice for each row, by its key; None if there is none. Counts the rows: see
         ``check_found``."""
-        values = []
-        for key in map(_as_key, plain_values(keys)):
-            known = key in self.answers
-            values.append(self.answers[key] if known else None)
-            if known:
-                self.found[key] += 1
-        return values
+        texts = list(map(_as_key, plain_values(keys)))
+        self.found.update(key for key in texts if key in self.answers)
+        return list(map(self.answers.get, texts))
 
     def answer_to(self, key: Any) -> str | None:
         """The right choice for one row, by its key; None if there is none."""
