@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,8 @@ def find(pattern: str, *, any_name: bool) -> Found:
         raise UsageError(f"input.path {pattern}: {e}") from None
     except (ValueError, NotImplementedError, re.error) as e:  # invalid patterns
         raise UsageError(f"input.path {pattern}: {e}", "write it with *, ?, [abc] or **") from None
-    half = [] if any_name and path in infos else _half_named(infos, str(path) if folder else None)
+    below = str(path) if folder else None
+    half = [] if any_name and path in infos else [n for n in infos if _says_half(n, below)]
     if path in half:
         raise HalfWritten(
             f"{pattern}: by its name it is still being written",
@@ -113,16 +114,12 @@ def _file_system(path: str) -> tuple[Any, str]:
     return LocalFileSystem(), str(LocalFileSystem._strip_protocol(path))
 
 
-def _half_named(names: Iterable[str], folder: str | None) -> list[str]:
-    return [name for name in names if _says_half(name, folder)]
-
-
 def _says_half(name: str, folder: str | None) -> bool:
     """Whether a name below the ``folder`` (None: a whole path given by the user) is typical of
     incomplete files."""
     parts = name[len(folder or "") :].strip("/").split("/")
-    if folder is not None and any(p.startswith((".", "_")) for p in parts):
-        hidden = next(p for p in parts if p.startswith((".", "_")))
+    hidden = next((p for p in parts if p.startswith((".", "_"))), None)
+    if folder is not None and hidden is not None:
         return hidden == _HALF_FOLDER and is_data(parts[-1])
     bare, number = _HALF.subn("", parts[-1])
     return bool(number) and (is_data(bare) or "." not in bare)

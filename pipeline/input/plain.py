@@ -109,12 +109,14 @@ def first_difference(
 
 def _equals_itself(kind: pa.DataType) -> bool:
     """Whether Arrow considers every value of the type equal to itself, however it is stored."""
-    apart = pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind)
-    if apart or pa.types.is_union(kind) or isinstance(kind, pa.BaseExtensionType):
-        return False
-    if pa.types.is_nested(kind):
-        return all(_equals_itself(kind.field(i).type) for i in range(kind.num_fields))
-    return not pa.types.is_floating(kind)  # NaN
+    return not any(
+        pa.types.is_dictionary(one)
+        or pa.types.is_run_end_encoded(one)
+        or pa.types.is_union(one)
+        or pa.types.is_floating(one)  # NaN
+        or isinstance(one, pa.BaseExtensionType)
+        for one in (kind, *inner_types(kind))
+    )
 
 
 def _coarser(table: pa.Table) -> tuple[pa.Table, dict[str, dict[int, int]]]:

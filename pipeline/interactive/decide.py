@@ -19,7 +19,7 @@ from pipeline.job.job import Job
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.question_columns import expectation
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import tokenizer_of
 from pipeline.worker.answer_rows import RowPlace
 
 _TEXT, _MESSAGES = "text", "messages"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -162,7 +163,7 @@ class EngineSettings(Section):
         ours = set(_OF_LLAMA_CPP) & {key for key in given if getattr(self, key) is not None}
         if ours and (self.kind not in ("llama.cpp", AUTO) or self.url):
             raise ValueError(f"{min(ours)} is for a llama.cpp that rackmill starts itself")
-        if not ENGINE_KINDS.get(self.kind).served:
+        if not self.served:
             for key in _OF_SERVERS:
                 if getattr(self, key) is not None:
                     raise ValueError(f"{key} is for engines that are servers, not for {self.kind}")
@@ -219,12 +220,12 @@ class EngineSettings(Section):
     @property
     def deciding(self) -> dict[str, Any]:
         """Settings of this kind that decide its answers, by their keys."""
-        return {key: _value(self, key) for key in ENGINE_KINDS.get(self.kind).answers_from}
+        return {key: attrgetter(key)(self) for key in ENGINE_KINDS.get(self.kind).answers_from}
 
     def own_settings(self) -> dict[str, Any]:
         """All settings that only this kind has: those of the section with its name, or those of
         servers."""
-        if ENGINE_KINDS.get(self.kind).served:
+        if self.served:
             return self.model_dump(mode="json", include={*_OF_SERVERS, *_OF_LLAMA_CPP})
         section = getattr(self, self.kind, None)
         return section.model_dump(mode="json") if isinstance(section, Section) else {}
@@ -232,9 +233,3 @@ class EngineSettings(Section):
     def vllm_arguments(self) -> dict[str, Any]:
         """The arguments that were given, for ``vllm.EngineArgs``."""
         return self.model_dump(exclude_none=True, exclude={*_OURS})
-
-
-def _value(settings: Any, key: str) -> Any:
-    for name in key.split("."):
-        settings = getattr(settings, name)
-    return settings

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from pipeline.errors import RowError, RowErrorType, did_you_mean
 from pipeline.job.file.wording import in_words, shown
+from pipeline.job.section import Section
 
 DEFAULT_MAX_TOKENS = 256
 SAMPLING_COLUMN = "sampling_params"
@@ -26,7 +27,7 @@ _Words = Annotated[tuple[_Word, ...], Field(max_length=_MOST_WORDS)]
 _TokenId = Annotated[int, Field(ge=0, le=_MOST)]
 
 
-class Sampling(BaseModel):
+class Sampling(Section):
     """vLLM's ``SamplingParams``. ``n``: answers of a row, each drawn separately.
 
     Two defaults differ from vLLM's: ``temperature`` 0 (a second run should give the same dataset)
@@ -34,8 +35,6 @@ class Sampling(BaseModel):
     every row its own (see ``prompt.seed``); a seed in a row's ``sampling_params`` is used as it
     is; without either, draws are not repeatable.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     n: Annotated[int, Field(ge=1, le=MOST_ANSWERS)] = 1
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0

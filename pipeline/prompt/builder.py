@@ -14,6 +14,8 @@ from pipeline.job.template.field_text import as_text
 from pipeline.job.template.marks import unmarked
 from pipeline.job.template.render import Row, Template, lookup
 from pipeline.model.control_tokens import Parts
+from pipeline.model.families.registry import chat_template_of
+from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Prompt, continuation, joined_ids, joining, open_ended, tail_of
 from pipeline.prompt.question_prompts import QuestionPrompts, ended, together
@@ -52,6 +54,12 @@ def prompt_columns(job: Job, available: Sequence[str]) -> list[str]:
     if SAMPLING_COLUMN in available and job.score is None:
         wanted.append(SAMPLING_COLUMN)
     return list(dict.fromkeys(wanted))
+
+
+def tokenizer_of(job: Job, model: ModelFolder) -> Tokenizer:
+    """The tokenizer of a job: its model's, with the template for messages that the job names.
+    Raises UsageError where a template is broken."""
+    return model.tokenizer(chat_template_of(job.chat_template))
 
 
 class PromptBuilder:

@@ -8,6 +8,7 @@ more than 1,000.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -37,18 +38,13 @@ class Pattern:
         return bool(found[0].as_py())
 
 
-_patterns: dict[str, Pattern] = {}
+_part = cache(partial(Pattern, whole=False))
 
 
 def _pattern(
     _validator: Any, pattern: str, instance: Any, _schema: Any
 ) -> Iterator[ValidationError]:
-    if not isinstance(instance, str):
-        return
-    known = _patterns.get(pattern)
-    if known is None:
-        known = _patterns[pattern] = Pattern(pattern, whole=False)
-    if known.matches(instance) is False:
+    if isinstance(instance, str) and _part(pattern).matches(instance) is False:
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

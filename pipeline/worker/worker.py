@@ -14,7 +14,7 @@ from pipeline.errors import EngineFailed, RackmillError
 from pipeline.humanize import duration
 from pipeline.output.dataset import Dataset
 from pipeline.prompt.answers import Answers
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import tokenizer_of
 from pipeline.storage.base import open_storage
 from pipeline.worker.answer_cache.lookup import AnswerLookup
 from pipeline.worker.answer_cache.store import open_answers

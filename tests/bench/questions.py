@@ -35,7 +35,7 @@ from pipeline.driver.plan.plan import check_input  # noqa: E402
 from pipeline.engine.load import load_engine  # noqa: E402
 from pipeline.engine.standalone.engine import standalone  # noqa: E402
 from pipeline.model.store.resolve import resolve  # noqa: E402
-from pipeline.prompt.tokenizer_of import tokenizer_of  # noqa: E402
+from pipeline.prompt.builder import tokenizer_of  # noqa: E402
 from pipeline.worker.answer_rows import Row, RowPlace, answer_rows  # noqa: E402
 
 TARGET = 1.4

@@ -34,7 +34,7 @@ from pipeline.output.dataset import Dataset
 from pipeline.output.manifest import Manifest, describe, read_manifest
 from pipeline.output.rows.redo import Redo
 from pipeline.output.tally import Tally
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import tokenizer_of
 from pipeline.rows.work_order import SMALLEST, unit_rows
 from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.transient_errors import passes

@@ -20,7 +20,7 @@ from pipeline.job.answer.questions import AskedQuestion
 from pipeline.job.job import Job
 from pipeline.model.stand_in import resolve_for_planning
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import tokenizer_of
 from pipeline.report.profile import load_profile
 from pipeline.worker.answer_rows import Row, RowPlace, answer_rows
 

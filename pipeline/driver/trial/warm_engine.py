@@ -24,7 +24,7 @@ from pipeline.errors import EngineFailed, JobFailed, RackmillError
 from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.output.columns.results import RowResult
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import tokenizer_of
 from pipeline.worker.answer_rows import answer_rows
 from pipeline.worker.own_slot import take_cards
 

@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from pipeline.errors import UsageError
 from pipeline.input.find import has_moved
-from pipeline.input.formats.base import open_file
+from pipeline.input.formats.base import open_file, pieces
 from pipeline.input.shard import Shard
 
-_CHUNK = 1 << 20  # bytes
 _AT_ONCE = 4  # files read at once; hashing releases the interpreter lock
 _PATIENCE_SECONDS = 10.0
 
@@ -43,7 +42,7 @@ def _content(shard: Shard, until: float) -> str:
         return ""
     found, size = hashlib.sha256(), 0
     with suppress(OSError, UsageError), open_file(shard.path) as file:
-        while part := file.read(_CHUNK):
+        for part in pieces(file):
             found.update(part)
             size += len(part)
             if time.monotonic() > until:

@@ -23,24 +23,25 @@ _ADVICE = {
 
 def is_data(name: str) -> bool:
     """Whether a file in a folder is an input file, judged by its name."""
-    suffix, packing = ends_of(name)
+    return _known_format(name) is not None
+
+
+def _known_format(path: str) -> str | None:
+    suffix, packing = ends_of(path)
+    if not packing and suffix in ARROW:
+        return "parquet"
     known = format_by_suffix(suffix)
-    if known is not None:
-        return known.text or not packing
-    return not packing and suffix in ARROW
+    return known.name if known is not None and (known.text or not packing) else None
 
 
 def format_of(path: str) -> str:
     """parquet, jsonl or csv: the file's format, or the one it is converted to. Raises
     UsageError."""
+    if (name := _known_format(path)) is not None:
+        return name
     suffix, packing = ends_of(path)
-    if not packing and suffix in ARROW:
-        return "parquet"
-    known = format_by_suffix(suffix)
-    if known is not None and (known.text or not packing):
-        return known.name
     told = _ADVICE.get(_suffix(path)) or _ADVICE.get(suffix)
-    if told or (packing and known is not None):
+    if told or (packing and format_by_suffix(suffix)):
         raise UsageError(f"{path}: such files are not read", told or "unpack it: Parquet is packed")
     names = [one.name for one in INPUT_FORMATS]
     raise UsageError(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import io
 import lzma
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -15,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.input.cast_check import says_cast
 from pipeline.input.formats.base import open_raw
-from pipeline.input.formats.unpack import encoding_in
+from pipeline.input.formats.unpack import UNPACK, encoding_in
 from pipeline.input.plain import plain_rows
 from pipeline.input.shard import Shard
 
@@ -114,22 +112,16 @@ class _Unpacked(io.RawIOBase):
         try:
             found = self._file.read(len(buffer))
         except OSError as e:
-            if e.errno is not None or self._packing not in _LENIENT:
+            if e.errno is not None or self._packing not in ("gzip", "bz2"):
                 raise
             self._given_up = self._file  # closing it would close the file below
             self._packed.seek(0)
-            self._file = _LENIENT[self._packing](self._packed)
+            self._file = UNPACK[self._packing](self._packed)
             self._file.seek(self._at)
             found = self._file.read(len(buffer))
         self._at += len(found)
         buffer[: len(found)] = found
         return len(found)
-
-
-_LENIENT: Mapping[str, Callable[[Any], Any]] = {
-    "gzip": lambda file: gzip.GzipFile(fileobj=file),
-    "bz2": bz2.BZ2File,
-}
 
 
 class _InUtf8:

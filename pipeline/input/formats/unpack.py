@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.find import facts_now, moves
-from pipeline.input.formats.base import lacks_its_end, open_raw
+from pipeline.input.formats.base import lacks_its_end, open_raw, pieces
 from pipeline.input.formats.jsonl.array import entries
 from pipeline.input.formats.names import ARROW, PACKED, ends_of
 from pipeline.job.registries.input_formats import INPUT_FORMATS
@@ -148,11 +148,11 @@ def _write_out(path: str, steps: list[str], target: BinaryIO) -> None:
         _write_parquet(path, rest[0], target)
         return
     with _open(path, packing) as source:
-        pieces = _pieces(path, source, encoding_in(" ".join(rest)))
+        text = _text(path, source, encoding_in(" ".join(rest)))
         if "array" in rest:
-            _write_lines(path, _all_of(pieces, _MOST_ARRAY), target)
+            _write_lines(path, _all_of(text, _MOST_ARRAY), target)
         else:
-            target.writelines(pieces)
+            target.writelines(text)
 
 
 def _all_of(pieces: Iterator[bytes], most: int) -> bytes:
@@ -165,11 +165,10 @@ def _all_of(pieces: Iterator[bytes], most: int) -> bytes:
     return bytes(content)
 
 
-def _pieces(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
+def _text(path: str, source: Any, encoding: str | None) -> Iterator[bytes]:
     """The text of a file in UTF-8. Raises UsageError for a byte that is invalid in the encoding."""
     if encoding is None:
-        while piece := source.read(_PIECE):
-            yield piece
+        yield from pieces(source)
         return
     decoder = codecs.getincrementaldecoder(encoding)()
     read, piece = 0, b" "
@@ -237,11 +236,12 @@ def _arrow(source: Any) -> tuple[Iterator[pa.RecordBatch], pa.Schema]:
 @contextmanager
 def _open(path: str, packing: str) -> Iterator[Any]:
     with open_raw(path) as file:
-        unpack = _UNPACK.get(packing)
+        unpack = UNPACK.get(packing)
         yield unpack(file) if unpack else file
 
 
-_UNPACK: dict[str, Callable[[Any], Any]] = {
+# files of compressed ones
+UNPACK: dict[str, Callable[[Any], Any]] = {
     "gzip": lambda file: gzip.GzipFile(fileobj=file),
     "bz2": bz2.BZ2File,
     "xz": lzma.LZMAFile,

@@ -30,8 +30,9 @@ _NOT_REGULAR = {
 }
 
 
-def check_regex(pattern: str) -> None:
-    """Raise ValueError if ``pattern`` is no regular expression, not regular, or too large."""
+def check_regex(pattern: str) -> str:
+    """``pattern`` itself. Raises ValueError if it is no regular expression, not regular, or too
+    large."""
     try:
         size = _positions(_parser.parse(pattern))
         re.compile(pattern)
@@ -44,6 +45,7 @@ def check_regex(pattern: str) -> None:
             f"the regular expression is too large: written out it has {size:,} characters, and "
             f"{_MOST_POSITIONS:,} are the most; use * or + where the number does not matter"
         )
+    return pattern
 
 
 def _positions(parts: Any) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.job.address import InputAddress
 from pipeline.job.answer.answer_shape import check_regex, check_schema_size
@@ -80,12 +80,46 @@ class Graded(Section):
         return self
 
 
+def texts_of(what: str) -> BeforeValidator:
+    """Makes a list of answers to choose from texts; a number becomes the text that was written.
+    ``what``: the name of one of them in messages."""
+
+    def as_texts(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        if any(isinstance(one, bool) for one in value):
+            raise ValueError(f'a {what} is true or false: give text, as "yes" or "true"')
+        if any(one is None for one in value):
+            raise ValueError(f'a {what} is null: for the word, quote it: "null"')
+        if len(value) < 2:
+            raise ValueError(f"give at least two {what}s")
+        return tuple(str(one) if isinstance(one, int | float) else one for one in value)
+
+    return BeforeValidator(as_texts)
+
+
+def _answer_schema(value: dict[str, Any]) -> dict[str, Any]:
+    from jsonschema import Draft202012Validator, SchemaError
+
+    check_schema_size(value)
+    try:
+        Draft202012Validator.check_schema(value)
+    except SchemaError as e:
+        raise ValueError(f"not a JSON schema: {e.message}") from None
+    written = written_out(value)
+    if written.get("type") != "object" or not written.get("properties"):
+        raise ValueError("the schema must be of type object with properties: its columns")
+    return value
+
+
 class Label(Graded):
     """The shape of the answer: one of ``choices``, a JSON schema, or a regular expression."""
 
-    choices: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    json_schema: dict[str, Any] | None = None
-    regex: str | None = None
+    choices: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=2)] | None, texts_of("choice")
+    ] = None
+    json_schema: Annotated[dict[str, Any], AfterValidator(_answer_schema)] | None = None
+    regex: Annotated[str, AfterValidator(check_regex)] | None = None
     # draw so many answers and take the most frequent one; its confidence is its share
     votes: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] | None = None
 
@@ -105,49 +139,6 @@ class Label(Graded):
     def answer_schema(self) -> dict[str, Any] | None:
         """``json_schema`` without references: types of columns and answers are read from it."""
         return None if self.json_schema is None else written_out(self.json_schema)
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _choices_are_text(cls, value: Any) -> Any:
-        return as_options(value, "choice")
-
-    @field_validator("json_schema")
-    @classmethod
-    def _schema_is_an_object(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        from jsonschema import Draft202012Validator, SchemaError
-
-        check_schema_size(value)
-        try:
-            Draft202012Validator.check_schema(value)
-        except SchemaError as e:
-            raise ValueError(f"not a JSON schema: {e.message}") from None
-        written = written_out(value)
-        if written.get("type") != "object" or not written.get("properties"):
-            raise ValueError("the schema must be of type object with properties: its columns")
-        return value
-
-    @field_validator("regex")
-    @classmethod
-    def _regex_compiles(cls, value: str | None) -> str | None:
-        if value is not None:
-            check_regex(value)
-        return value
-
-
-def as_options(value: Any, what: str) -> Any:
-    """A list of answers to choose from, as texts; a number becomes the text that was written.
-    ``what``: the name of one of them in messages. Raises ValueError."""
-    if not isinstance(value, list | tuple):
-        return value
-    if any(isinstance(one, bool) for one in value):
-        raise ValueError(f'a {what} is true or false: give text, as "yes" or "true"')
-    if any(one is None for one in value):
-        raise ValueError(f'a {what} is null: for the word, quote it: "null"')
-    if len(value) < 2:
-        raise ValueError(f"give at least two {what}s")
-    return tuple(str(one) if isinstance(one, int | float) else one for one in value)
 
 
 def check_options(options: Sequence[str], what: str) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.errors import did_you_mean, some_of
-from pipeline.job.answer.label import Graded, as_options, check_options
+from pipeline.job.answer.label import Graded, check_options, texts_of
 
 MOST_QUESTIONS = 200  # as in OpenAI's decisions, like the next two
 MOST_CHOICES = 255
@@ -33,7 +33,15 @@ ROW_COLUMNS = ("prompt_tokens", "completion_tokens", "error")
 
 Kind = Literal["choice", "predicate", "score"]
 QuestionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
-_AskText = Annotated[str, Field(min_length=1, max_length=10_000)]
+
+
+def _says_something(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the text is empty")
+    return value
+
+
+_AskText = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_says_something)]
 
 
 class Question(Graded):
@@ -44,26 +52,15 @@ class Question(Graded):
     """
 
     ask: _AskText | None = None
-    choices: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CHOICES)] | None = None
+    choices: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CHOICES)] | None,
+        texts_of("choice"),
+    ] = None
     predicate: _AskText | None = None
-    score: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_LEVELS)] | None = None
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _choices_are_text(cls, value: Any) -> Any:
-        return as_options(value, "choice")
-
-    @field_validator("score", mode="before")
-    @classmethod
-    def _levels_are_text(cls, value: Any) -> Any:
-        return as_options(value, "level")
-
-    @field_validator("ask", "predicate")
-    @classmethod
-    def _says_something(cls, value: str | None) -> str | None:
-        if value is not None and not value.strip():
-            raise ValueError("the text is empty")
-        return value
+    score: Annotated[
+        Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_LEVELS)] | None,
+        texts_of("level"),
+    ] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

@@ -26,15 +26,10 @@ class EngineKind:
     answers_from: tuple[str, ...] = ()
 
 
-def _server(name: str, module: str = "pipeline.engine.http.kind") -> EngineKind:
-    return EngineKind(
-        name,
-        module,
-        computes=False,
-        served=True,
-        answers_from=("served_model",),
-    )
-
+_SERVERS = {
+    "llama.cpp": "pipeline.engine.llama_cpp.kind",
+    **dict.fromkeys(("ollama", "lmstudio", "mlx", "litert", "openai"), "pipeline.engine.http.kind"),
+}
 
 ENGINE_KINDS = Registry(
     EngineKind("vllm", "pipeline.engine.vllm.kind"),
@@ -45,6 +40,8 @@ ENGINE_KINDS = Registry(
         computes=False,
         answers_from=("simulated.output_tokens",),
     ),
-    _server("llama.cpp", "pipeline.engine.llama_cpp.kind"),
-    *(_server(name) for name in ("ollama", "lmstudio", "mlx", "litert", "openai")),
+    *(
+        EngineKind(name, module, computes=False, served=True, answers_from=("served_model",))
+        for name, module in _SERVERS.items()
+    ),
 )

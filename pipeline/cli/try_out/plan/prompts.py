@@ -9,8 +9,7 @@ from pipeline.driver.plan.plan import Plan
 from pipeline.errors import RowError, some_of
 from pipeline.humanize import count, plural
 from pipeline.job.job import Job
-from pipeline.prompt.builder import PromptBuilder
-from pipeline.prompt.tokenizer_of import tokenizer_of
+from pipeline.prompt.builder import PromptBuilder, tokenizer_of
 
 _SHARED_ENDS = "┊"
 

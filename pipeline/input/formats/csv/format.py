@@ -20,7 +20,6 @@ import pyarrow.csv
 from pipeline.errors import HalfWritten, UsageError
 from pipeline.input.formats.base import STRIDE, Rows, ScannedFile, open_file, pieces
 from pipeline.input.formats.csv.delimiter import RECORDS, delimiter_of
-from pipeline.input.formats.csv.open_quote import is_stray
 from pipeline.input.formats.csv.records import (
     BOM,
     Dialect,
@@ -29,6 +28,7 @@ from pipeline.input.formats.csv.records import (
     blocks,
     cells_in,
     irregular_line,
+    is_stray,
 )
 from pipeline.input.formats.names import delimiter_by_name, is_tsv
 from pipeline.input.schema.conform import conform
@@ -289,15 +289,14 @@ class CsvReader:
         if first is None:
             raise ValueError("it has no header")
         self._names = _header(path, first, dialect)
-        self._offsets = offsets if size is None else (*offsets, size)
-        self._last = len(offsets)
         self._file = open_file(path)
+        end = self._file.seek(0, os.SEEK_END) if size is None else size
+        self._offsets = (*offsets, int(end))
 
     def read(self, start: int, stop: int) -> Rows:
-        first, last = start // STRIDE, min(-(-stop // STRIDE), self._last)
+        first, last = start // STRIDE, min(-(-stop // STRIDE), len(self._offsets) - 1)
         self._file.seek(self._offsets[first])
-        end = self._offsets[last] if last < len(self._offsets) else self._end()
-        size = end - self._offsets[first]
+        size = self._offsets[last] - self._offsets[first]
         before, wanted = start - first * STRIDE, stop - start
         if size <= _MOST_AT_ONCE:
             text = _table(self._file.read(size), self._names, self._dialect)
@@ -305,13 +304,6 @@ class CsvReader:
         else:
             text = self._in_blocks(size, before, wanted)
         return Rows(*conform(text, self._schema))
-
-    def _end(self) -> int:
-        """The file's size in bytes; keeps its position."""
-        here = self._file.tell()
-        end = self._file.seek(0, os.SEEK_END)
-        self._file.seek(here)
-        return int(end)
 
     def _in_blocks(self, size: int, before: int, wanted: int) -> pa.Table:
         """The ``wanted`` records after the first ``before`` in the next ``size`` bytes, block by

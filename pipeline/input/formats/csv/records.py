@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,6 +19,10 @@ BOM = b"\xef\xbb\xbf"
 _QUOTE, _LF, _CR = b'"\n\r'
 _WANTED = 1 << 20  # bytes of a block
 _MOST = 256 << 20  # bytes of a record: it is held in memory
+_LONG = 1 << 20  # bytes that any cell may have
+_LOOKED_AT = 1 << 20  # bytes after an open quote
+# records in a row: in text, so many lines rarely have the same number of delimiters above zero
+_ALIKE = 8
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,22 @@ def blocks(pieces: Iterable[bytes], dialect: Dialect) -> Iterator[Records]:
             yield block
         if waiting:
             raise OpenQuote(line, bytes(waiting))
+
+
+def is_stray(quote: OpenQuote, dialect: Dialect, cells: int, longest: int) -> bool:
+    """Whether an open quote is a mistake rather than that of the file's last record, cut off during
+    writing: that record would be longer than any other; or the lines after the quote are records of
+    ``cells`` cells by themselves. ``longest``: bytes of the longest record before."""
+    if len(quote.rest) > max(_LONG, longest):
+        return True
+    head = quote.rest[:_LOOKED_AT]
+    first, *others = head.splitlines(keepends=True)
+    cells = cells or first.count(dialect.delimiter.encode()) + 1  # it is the header
+    after = b"".join(others)
+    ends = [0, *record_ends(after, dialect, last=False)[:_ALIKE]]
+    records = [after[start:end] for start, end in pairwise(ends)]
+    alike = all(cells_in(record, dialect) == cells for record in records)
+    return cells > 1 and len(records) == _ALIKE and alike
 
 
 def record_ends(content: bytes, dialect: Dialect, *, last: bool) -> np.ndarray:

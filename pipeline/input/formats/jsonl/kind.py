@@ -138,7 +138,10 @@ def _look(path: str, *, count_places: bool) -> tuple[int, array[int], Values]:
                     seen.see(None)
                     seen.see_fields(value)
             position += size
-        open_end = size == len(line) or (line == _TOO_LONG and not _ends_with(file, b"\n"))
+        open_end = size == len(line)
+        if line == _TOO_LONG:
+            file.seek(-1, os.SEEK_END)
+            open_end = file.read() != b"\n"
         if (
             open_end
             and not count_places
@@ -169,11 +172,6 @@ def _is_cut(line: bytes) -> bool:
         return False
     text = line.removeprefix(_BOM)
     return text.lstrip().startswith(b"{") and is_begun(text)  # in a number or word, or after NaN
-
-
-def _ends_with(file: Any, end: bytes) -> bool:
-    file.seek(-len(end), os.SEEK_END)
-    return bool(file.read() == end)
 
 
 def _lines(file: Any, most: int | None = None) -> Iterator[tuple[bytes, int]]:

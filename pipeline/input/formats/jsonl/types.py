@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.job.template.field_text import as_text
+from pipeline.rows.large_tables import inner_types
 
 _MOST_FIELDS = 2000  # of a file's lines, and of a column's objects at all depths
 _EXACT = 1 << 53  # a double holds every integer up to here
@@ -260,11 +261,7 @@ def _holds(kind: pa.DataType, values: Collection[Any]) -> bool:
 
 def _turns(kind: pa.DataType) -> bool:
     """Whether such a check applies to the type inside lists and objects."""
-    if pa.types.is_list(kind):
-        return _turns(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(_turns(field.type) for field in kind)
-    return bool(pa.types.is_integer(kind))
+    return any(map(pa.types.is_integer, (kind, *inner_types(kind))))
 
 
 def shaped(value: Any, kind: pa.DataType) -> Any:
@@ -306,11 +303,8 @@ def filled(value: Any, kind: pa.DataType) -> Any:
 
 def has_fractions(kind: pa.DataType) -> bool:
     """Whether values of the type may be written in more than one way: 2.5, 2.50, 25e-1."""
-    if pa.types.is_list(kind):
-        return has_fractions(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(has_fractions(field.type) for field in kind)
-    return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+    kinds = (kind, *inner_types(kind))
+    return any(pa.types.is_floating(one) or pa.types.is_decimal(one) for one in kinds)
 
 
 def is_begun(text: bytes) -> bool:
