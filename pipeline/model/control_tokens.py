@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from pipeline.job.template.marks import MARK
+from pipeline.job.template.marked_text import MARK
 
 Parts = list[str | int]  # pieces of text, and the ids of the control tokens between them
 

@@ -15,8 +15,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as FastTokenizer
 
 from pipeline.errors import RowError, RowErrorType, UsageError
-from pipeline.job.template.marked_text import restored
-from pipeline.job.template.marks import unmarked
+from pipeline.job.template.marked_text import restored, unmarked
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 from pipeline.model.control_tokens import ControlTokens, Parts, is_control
 from pipeline.model.json_file import read_json, read_text

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
+from functools import lru_cache
 from typing import Any
 
 from pipeline.job.fingerprint import digest
@@ -46,9 +47,6 @@ class AnswerKeys:
             }
         )
         self._start = hashlib.blake2b(bytes.fromhex(self.family), digest_size=KEY_BYTES)
-        self._last: tuple[Sampling, int] | None = None
-        self._last_form: bytes | None = None
-        self._forms: dict[tuple[Sampling, int], bytes | None] = {}
 
     def key(self, prompt: Prompt, room: int) -> bytes | None:
         """The key of the answer to ``prompt``; None if the answer is drawn for this row alone.
@@ -72,19 +70,12 @@ class AnswerKeys:
     def _form(self, prompt: Prompt, room: int) -> bytes | None:
         if prompt.score_from is not None:
             return b"score %d;" % prompt.score_from
-        most = 0 if self._choices else min(prompt.sampling.max_tokens, room)
-        if self._last is not None and self._last[0] is prompt.sampling and self._last[1] == most:
-            return self._last_form
-        self._last = (prompt.sampling, most)
-        if self._last not in self._forms:
-            if len(self._forms) >= _REMEMBERED:
-                self._forms.clear()
-            canonical = _choice_form if self._choices else _text_form
-            self._forms[self._last] = canonical(prompt.sampling, most)
-        self._last_form = self._forms[self._last]
-        return self._last_form
+        if self._choices:
+            return _choice_form(prompt.sampling)
+        return _text_form(prompt.sampling, min(prompt.sampling.max_tokens, room))
 
 
+@lru_cache(_REMEMBERED)
 def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
     """The parameters that change a text: at temperature 0, seed, top_p, top_k and min_p do not."""
     if sampling.temperature > 0 and sampling.seed is None:
@@ -97,7 +88,8 @@ def _text_form(sampling: Sampling, max_tokens: int) -> bytes | None:
     return _encoded(parts | {"max_tokens": max_tokens})
 
 
-def _choice_form(sampling: Sampling, _: int) -> bytes | None:
+@lru_cache(_REMEMBERED)
+def _choice_form(sampling: Sampling) -> bytes | None:
     """A choice is drawn by seed and prompt only (see ``answers``)."""
     if sampling.temperature == 0:
         return _encoded({})

@@ -11,7 +11,7 @@ from pipeline.errors import RowError, RowErrorType
 from pipeline.job.job import ANSWER, Job, Message, MessagesColumn, Text
 from pipeline.job.sampling import SAMPLING_COLUMN, Sampling
 from pipeline.job.template.field_text import as_text
-from pipeline.job.template.marks import unmarked
+from pipeline.job.template.marked_text import unmarked
 from pipeline.job.template.render import Row, Template, lookup
 from pipeline.model.control_tokens import Parts
 from pipeline.model.families.registry import chat_template_of

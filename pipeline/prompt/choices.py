@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.prompt.join import Join, joined_ids, tail_of
 
 Path = tuple[int, ...]
 _HOPELESS = math.log(1e-4)  # relative to the best known path: nothing that is left out weighs more
+_REMEMBERED = 4096  # endings of prompts
 
 
 class ChoiceTree:
@@ -122,19 +124,14 @@ class ChoiceTokens:
         self._choices = [tokenizer.mark(choice) for choice in choices]  # the author's own words
         self._tokenizer = tokenizer
         self._join = join
-        self._trees: dict[str, ChoiceTree] = {}
+        self._tree_after = lru_cache(_REMEMBERED)(self._tree)
 
     def tree_for(self, prompt_text: str) -> ChoiceTree:
         """The tree of the choices as they continue ``prompt_text``. Raises ValueError."""
-        tail = tail_of(prompt_text)
-        tree = self._trees.get(tail)
-        if tree is None:
-            bare = self._tokenizer.encode_plain(tail)
-            tokenizer, join = self._tokenizer, self._join
-            tree = ChoiceTree(
-                [tuple(joined_ids(tokenizer, tail, bare, c, join)) for c in self._choices]
-            )
-            if len(self._trees) >= 4096:
-                self._trees.clear()
-            self._trees[tail] = tree
-        return tree
+        return self._tree_after(tail_of(prompt_text))
+
+    def _tree(self, tail: str) -> ChoiceTree:
+        tokenizer, join = self._tokenizer, self._join
+        bare = tokenizer.encode_plain(tail)
+        ids = (joined_ids(tokenizer, tail, bare, choice, join) for choice in self._choices)
+        return ChoiceTree([tuple(one) for one in ids])

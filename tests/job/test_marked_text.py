@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import RowError
-from pipeline.job.template.marked_text import CUTTING, cut
-from pipeline.job.template.marks import MARK, unmarked
+from pipeline.job.template.marked_text import CUTTING, MARK, cut, unmarked
 from pipeline.job.template.render import Template
 from pipeline.model.control_tokens import ControlTokens
 from tests.support.samples import quick

@@ -1,4 +1,9 @@
-"""Operations on a text with marks; results equal those on the text without, except for marks. Pure.
+"""Text with marks, and operations on it: results equal those on the text without, except for marks.
+
+A mark is in front of text that means a control token, on its way to the model. It consists of
+surrogates, which no text has, and is random for each process, so no row can contain it. Code that
+inspects a text instead of passing it on (compares, searches, measures, encodes it) sees it without
+marks: the result must be the same in every process.
 
 What a template finds in a text (places, lengths, truths) is that of the text without marks; what it
 takes out of one (slices, letters, pieces) keeps the marks in front of its letters.
@@ -7,11 +12,11 @@ takes out of one (slices, letters, pieces) keeps the marks in front of its lette
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any
 
-from pipeline.job.template.marks import MARK, unmarked
-
+MARK = "".join(chr(0xD800 + secrets.randbelow(0x400)) for _ in range(4))
 _LETTER = re.compile(f"(?:{MARK})?.|{MARK}", re.DOTALL)
 _ESCAPED = repr(MARK)[1:-1]  # in a printed list; a row cannot contain it: its backslashes double
 # methods that inspect a text, or the texts in a list
@@ -26,6 +31,22 @@ CUTTING = frozenset(
      "strip", "lstrip", "rstrip")
 )  # fmt: skip
 _FROM_THE_END = ("removeprefix", "lstrip")  # they return the text's end
+
+
+def unmarked(text: str) -> str:
+    """A marked text in readable form."""
+    return text.replace(MARK, "")
+
+
+def looked_at(value: Any) -> Any:
+    """A template's value without marks, including texts in its lists and mappings."""
+    if isinstance(value, str):
+        return unmarked(value) if MARK in value else value
+    if isinstance(value, list | tuple):
+        return type(value)([looked_at(one) for one in value])
+    if isinstance(value, dict):
+        return {looked_at(key): looked_at(one) for key, one in value.items()}
+    return value
 
 
 class MarkedText:

@@ -13,8 +13,7 @@ from jinja2 import StrictUndefined, meta
 
 from pipeline.errors import RowError, RowErrorType
 from pipeline.job.template.field_text import as_text
-from pipeline.job.template.marked_text import restored
-from pipeline.job.template.marks import unmarked
+from pipeline.job.template.marked_text import restored, unmarked
 from pipeline.job.template.sandbox import BoundedEnvironment, bounded
 
 Row = Mapping[str, Any]

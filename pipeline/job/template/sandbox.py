@@ -23,8 +23,15 @@ from jinja2.visitor import NodeTransformer
 
 from pipeline.job.template.field_text import as_printed
 from pipeline.job.template.json_text import json_text
-from pipeline.job.template.marked_text import CUTTING, FINDING, by_letters, by_places, cut, restored
-from pipeline.job.template.marks import looked_at
+from pipeline.job.template.marked_text import (
+    CUTTING,
+    FINDING,
+    by_letters,
+    by_places,
+    cut,
+    looked_at,
+    restored,
+)
 from pipeline.job.template.output_text import MarkWrittenText
 
 _MOST_STEPS = 200_000  # rounds of loops, entries of lists looked at: less than a second

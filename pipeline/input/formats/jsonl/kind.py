@@ -11,7 +11,7 @@ import os
 import re
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 from typing import Any, cast
 
@@ -292,7 +292,11 @@ class _LineValues:
     def __init__(self, lines: list[bytes], schema: pa.Schema) -> None:
         self._lines = lines
         self._schema = schema
-        self._objects: list[dict[str, Any]] | None = None
+
+    @cached_property
+    def _objects(self) -> list[dict[str, Any]]:
+        parsed = (_parse(line, _told) for line in self._lines)
+        return [value if isinstance(value, dict) else {} for value in parsed]
 
     def __call__(self, name: str) -> list[Any] | None:
         kind = self._schema.field(name).type
@@ -301,9 +305,6 @@ class _LineValues:
         return [filled(value, kind) for value in self.values(name)]
 
     def values(self, name: str) -> list[Any]:
-        if self._objects is None:
-            parsed = [_parse(line, _told) for line in self._lines]
-            self._objects = [value if isinstance(value, dict) else {} for value in parsed]
         return [value.get(name) for value in self._objects]
 
 

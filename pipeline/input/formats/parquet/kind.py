@@ -11,9 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import HalfWritten, UsageError
-from pipeline.input.formats.base import Reader, Rows, ScannedFile, lacks_its_end, open_parquet
-from pipeline.input.formats.parquet.row_groups import mark_of as mark_of
-from pipeline.input.formats.parquet.row_groups import rows_still_there as rows_still_there
+from pipeline.input.formats.base import (
+    Mark,
+    Reader,
+    Rows,
+    ScannedFile,
+    hash_of,
+    lacks_its_end,
+    open_file,
+    open_parquet,
+)
 from pipeline.input.formats.parquet.second import SecondGroups, SecondWhole
 from pipeline.input.formats.protocol import Looked
 from pipeline.input.formats.second_rows import SecondRows
@@ -59,6 +66,22 @@ def open_second(shard: Shard) -> SecondRows:
     return SecondWhole(shard) if shard.kind else SecondGroups(shard)
 
 
+def mark_of(shard: Shard) -> Mark:
+    """The mark of a file's schema and row groups: it cannot be appended to, but may be written anew
+    with more row groups."""
+    with open_file(shard.path) as file:
+        end = _end_of_groups(file, shard.rows)
+        file.seek(0)
+        return Mark(hash_of(file, end, _schema(file)), end) if end else Mark()
+
+
+def rows_still_there(shard: Shard, rows: int, mark: Mark, _quotes: str | None) -> int | None:
+    with open_file(shard.path) as file:
+        same = _end_of_groups(file, rows) == mark.size
+        file.seek(0)
+        return rows if same and mark.whole == hash_of(file, mark.size, _schema(file)) else None
+
+
 def _without_field_ids(schema: pa.Schema) -> pa.Schema:
     """The number of a column in its file is not metadata that anyone set."""
     fields = [
@@ -98,6 +121,31 @@ def _unreadable(path: str, why: str) -> UsageError:
         f"{path} is not a readable Parquet file: {reason}",
         "the file is cut off or is not Parquet: write it again, or leave it out",
     )
+
+
+def _end_of_groups(file: Any, rows: int) -> int:
+    """The offset after the row groups with the first ``rows`` rows; 0 if none ends there."""
+    try:
+        metadata = pq.ParquetFile(file).metadata
+        end = 0
+        for number in range(metadata.num_row_groups):
+            if rows <= 0:
+                break
+            group = metadata.row_group(number)
+            rows -= group.num_rows
+            for place in range(group.num_columns):
+                column = group.column(place)
+                first = column.dictionary_page_offset or column.data_page_offset
+                end = max(end, first + column.total_compressed_size)
+    except (pa.ArrowException, ValueError):
+        return 0
+    return 0 if rows else end
+
+
+def _schema(file: Any) -> bytes:
+    schema = pq.ParquetFile(file).schema_arrow
+    file.seek(0)
+    return bytes(schema.serialize().to_pybytes())
 
 
 class ParquetReader:

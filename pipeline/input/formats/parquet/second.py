@@ -21,37 +21,36 @@ class SecondGroups:
 
     def __init__(self, shard: Shard) -> None:
         self._file = open_parquet(shard.path)
+        self._groups = self._file.num_row_groups
         self._next = 0  # row group
-        self._table: pa.Table | None = None
-        self._row = 0  # of the table
+        self._left = self._file.schema_arrow.empty_table()  # of the group before it
 
     def skip(self, rows: int) -> None:
         while rows > 0:
-            if self._table is None or self._row == self._table.num_rows:
+            if not self._left.num_rows and self._next < self._groups:
                 size = self._file.metadata.row_group(self._next).num_rows
                 if rows >= size:
                     self._next, rows = self._next + 1, rows - size
                     continue
-                self._read()
-            assert self._table is not None
-            few = min(rows, self._table.num_rows - self._row)
-            self._row, rows = self._row + few, rows - few
+            rows -= self._some(rows).num_rows
 
-    def _read(self) -> None:
-        self._table = self._file.read_row_group(self._next)
-        self._next, self._row = self._next + 1, 0
+    def _some(self, rows: int) -> pa.Table:
+        """The next rows: at most so many, of one group."""
+        if not self._left.num_rows:
+            if self._next >= self._groups:
+                raise ValueError("it has fewer rows than the output")
+            self._left = self._file.read_row_group(self._next)
+            self._next += 1
+        taken = self._left.slice(0, rows)
+        self._left = self._left.slice(rows)
+        return taken
 
     def _take(self, rows: int) -> pa.Table:
         parts: list[pa.Table] = []
         while rows > 0:
-            if self._table is None or self._row == self._table.num_rows:
-                if self._next >= self._file.num_row_groups:
-                    raise ValueError("it has fewer rows than the output")
-                self._read()
-            assert self._table is not None
-            parts.append(self._table.slice(self._row, rows))
-            self._row, rows = self._row + parts[-1].num_rows, rows - parts[-1].num_rows
-        return pa.concat_tables(parts) if parts else self._file.schema_arrow.empty_table()
+            parts.append(self._some(rows))
+            rows -= parts[-1].num_rows
+        return pa.concat_tables(parts) if parts else self._left.slice(0, 0)
 
     def differs(self, ours: pa.Table, names: Sequence[tuple[str, str]]) -> tuple[int, str] | None:
         theirs = self._take(ours.num_rows)
@@ -71,21 +70,11 @@ class SecondWhole(SecondGroups):
     def __init__(self, shard: Shard) -> None:
         with open_raw(shard.path) as file:
             content = file.read()
+        self._next = self._groups = 0
         if shard.kind == "orc":
-            self._whole = orc.read_table(pa.BufferReader(content))
+            self._left = orc.read_table(pa.BufferReader(content))
         else:
             try:
-                self._whole = feather.read_table(pa.BufferReader(content))
+                self._left = feather.read_table(pa.BufferReader(content))
             except pa.ArrowInvalid:
-                self._whole = pa.ipc.open_stream(content).read_all()
-        self._row = 0
-
-    def skip(self, rows: int) -> None:
-        self._row += rows
-
-    def _take(self, rows: int) -> pa.Table:
-        taken = self._whole.slice(self._row, rows)
-        if taken.num_rows < rows:
-            raise ValueError("it has fewer rows than the output")
-        self._row += rows
-        return taken
+                self._left = pa.ipc.open_stream(content).read_all()
