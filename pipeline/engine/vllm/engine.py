@@ -19,10 +19,9 @@ from pipeline.engine.failure.stderr_tail import ELSEWHERE, StderrTail
 from pipeline.engine.gpu.environment import CUDA_ENVIRONMENT
 from pipeline.engine.protocol import EngineFacts, EngineStats
 from pipeline.engine.vllm.compiling import CompileWatch
-from pipeline.engine.vllm.core_watch import forget_outputs, watch_core
+from pipeline.engine.vllm.core_watch import InFlight, forget_outputs, watch_core
 from pipeline.engine.vllm.cpu_compute import UNPACKED, for_vllm
 from pipeline.engine.vllm.grammar_compilers import Unsupported, structured_output_settings
-from pipeline.engine.vllm.in_flight import InFlight
 from pipeline.engine.vllm.scores import prepare, scores_of
 from pipeline.engine.vllm.torch_relatives import without_unfit_relatives
 from pipeline.errors import EngineFailed, RowError, RowErrorType

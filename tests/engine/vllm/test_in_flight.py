@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from pipeline.engine.vllm.core_watch import InFlight
 from pipeline.engine.vllm.engine import environment
-from pipeline.engine.vllm.in_flight import InFlight
 
 
 def test_a_request_is_found_by_the_cores_name() -> None:
