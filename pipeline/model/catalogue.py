@@ -98,24 +98,16 @@ def _geometry(layers: int, hidden: int, ffn: int, heads: tuple[int, int], head: 
     )
 
 
-_GEOMETRIES = {
-    "270m": _geometry(18, 640, 2048, (4, 1), 256),
-    "1b": _geometry(26, 1152, 6912, (4, 1), 256),
-    "4b": _geometry(34, 2560, 10_240, (8, 4), 256),
-    "12b": _geometry(48, 3840, 15_360, (16, 8), 256),
-    "27b": _geometry(62, 5376, 21_504, (32, 16), 128),
-}
-_ANNOUNCED: dict[str, dict[Precision, float]] = {
-    "1b": {"bf16": 2, "int4": 0.5},
-    "4b": {"bf16": 8, "int4": 2.6},
-    "12b": {"bf16": 24, "int4": 6.6},
-    "27b": {"bf16": 54, "int8": 27, "int4": 14.1},
-}
-_QAT_BYTES = {  # of Google's QAT files: int4 with embeddings in half precision
-    "1b": 1_000_000_000,
-    "4b": 3_160_000_000,
-    "12b": 8_070_000_000,
-    "27b": 17_200_000_000,
+# Shape, bytes of Google's QAT file (int4 with embeddings in half precision), and announced GB.
+_TUNED: dict[str, tuple[Geometry, int, dict[Precision, float]]] = {
+    "1b": (_geometry(26, 1152, 6912, (4, 1), 256), 1_000_000_000, {"bf16": 2, "int4": 0.5}),
+    "4b": (_geometry(34, 2560, 10_240, (8, 4), 256), 3_160_000_000, {"bf16": 8, "int4": 2.6}),
+    "12b": (_geometry(48, 3840, 15_360, (16, 8), 256), 8_070_000_000, {"bf16": 24, "int4": 6.6}),
+    "27b": (
+        _geometry(62, 5376, 21_504, (32, 16), 128),
+        17_200_000_000,
+        {"bf16": 54, "int8": 27, "int4": 14.1},
+    ),
 }
 _PRECISION_OF: dict[str, Precision] = {
     "Q8_0": "int8",
@@ -124,7 +116,6 @@ _PRECISION_OF: dict[str, Precision] = {
     "Q4_K_M": "int4",
     "Q5_K_M": "int4",
 }
-_SIZES = ("1b", "4b", "12b", "27b")
 
 
 # Publishers of GGUF files: repository, file, and size -> type -> bytes (0: not published there).
@@ -133,7 +124,7 @@ _COMMUNITIES: tuple[tuple[str, str, Mapping[str, Mapping[str, int]]], ...] = (
     (
         "bartowski/google_gemma-3-{size}-it-GGUF",
         "google_gemma-3-{size}-it-{kind}.gguf",
-        {size: {"Q8_0": 0, "Q4_K_M": 0, "Q5_K_M": 0} for size in _SIZES}
+        {size: {"Q8_0": 0, "Q4_K_M": 0, "Q5_K_M": 0} for size in _TUNED}
         | {"4b": {"Q8_0": 4_130_226_592, "Q4_K_M": 0, "Q5_K_M": 0}},
     ),
     (
@@ -184,13 +175,14 @@ def _of_communities(size: str) -> list[Source]:
 
 def _instruction_tuned(size: str) -> CatalogueModel:
     gemma = f"gemma-3-{size}-it"
+    geometry, qat_bytes, announced = _TUNED[size]
     sources = [
         Source(
             "int4",
             "google",
             repository=f"google/{gemma}-qat-q4_0-gguf",
             file=f"{gemma}-q4_0.gguf",
-            download_bytes=_QAT_BYTES[size],
+            download_bytes=qat_bytes,
         ),
         Source("bf16", "google", repository=f"google/{gemma}"),
         Source("bf16", "google", repository=f"google/{gemma}-qat-q4_0-unquantized"),
@@ -203,10 +195,10 @@ def _instruction_tuned(size: str) -> CatalogueModel:
     return CatalogueModel(
         name=f"gemma-3-{size}",
         title=size.upper(),
-        geometry=_GEOMETRIES[size],
+        geometry=geometry,
         vision=size != "1b",
         chat=True,
-        announced_gb=_ANNOUNCED[size],
+        announced_gb=announced,
         sources=tuple(sources),
     )
 
@@ -219,7 +211,7 @@ MODELS = {
         CatalogueModel(
             name="gemma-3-270m",
             title="270M",
-            geometry=_GEOMETRIES["270m"],
+            geometry=_geometry(18, 640, 2048, (4, 1), 256),
             vision=False,
             chat=False,
             sources=(
@@ -239,7 +231,7 @@ MODELS = {
                 ),
             ),
         ),
-        *(_instruction_tuned(size) for size in _SIZES),
+        *(_instruction_tuned(size) for size in _TUNED),
     )
 }
 

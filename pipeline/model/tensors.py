@@ -34,9 +34,8 @@ class Tensor:
         """The content of a small I64 tensor."""
         with self.file.open("rb") as file:
             file.seek(self.start)
-            return list(
-                struct.unpack(f"<{(self.end - self.start) // 8}q", file.read(self.end - self.start))
-            )
+            content = file.read(self.end - self.start)
+        return list(struct.unpack(f"<{len(content) // 8}q", content))
 
 
 @dataclass(frozen=True)

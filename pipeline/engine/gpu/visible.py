@@ -29,32 +29,18 @@ def visible_cards(value: str | None, uuids: Sequence[str]) -> list[int]:
     by_uuid = value.startswith("GPU-")
     names: list[str | int] = []
     for text in value.split(","):
-        name = _uuid(text) if by_uuid else _number(text)
+        name = _number(text) if not by_uuid else text if text.startswith("GPU-") else None
         if name is None:
             break
         names.append(name)
-    cards = _until_unknown(names, uuids)
-    # CUDA looks for names that stand twice before it asks which of them exist
-    return [] if _repeated(names) or _repeated(cards) else cards
-
-
-def _until_unknown(names: Sequence[str | int], uuids: Sequence[str]) -> list[int]:
-    """The cards named, up to the first that this machine does not have."""
     cards: list[int] = []
     for name in names:
         card = name if isinstance(name, int) else _begins(name, uuids)
-        if card is None or card >= len(uuids):
+        if card is None or card >= len(uuids):  # one that this machine does not have
             break
         cards.append(card)
-    return cards
-
-
-def _repeated(names: Sequence[str | int]) -> bool:
-    return len(set(names)) < len(names)
-
-
-def _uuid(text: str) -> str | None:
-    return text if text.startswith("GPU-") else None
+    # CUDA looks for names that stand twice before it asks which of them exist
+    return cards if len(set(names)) == len(names) and len(set(cards)) == len(cards) else []
 
 
 def _begins(beginning: str, uuids: Sequence[str]) -> int | None:

@@ -3,7 +3,6 @@ Pure."""
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
@@ -18,20 +17,15 @@ def held_schema(structure: Structure) -> dict[str, Any]:
     vLLM's grammars hold it. llama.cpp may be built with a grammar compiler (llguidance) that lets
     a model add properties of its own until its answer is cut off."""
     schema: dict[str, Any] = json.loads(structure.json_schema or "{}")
-    return _closed(schema)
+    _close(schema)
+    return schema
 
 
-def _closed(schema: dict[str, Any]) -> dict[str, Any]:
-    made = copy.copy(schema)
+def _close(schema: dict[str, Any]) -> None:
+    inside = list(inner_schemas(schema))
     if "properties" in schema and not any(name in schema for name in _OTHER_NAMES):
-        made["additionalProperties"] = False
-    for path, inner in inner_schemas(schema):
-        key, place = str(path[0]), path[1:]
-        if key == "allOf" or not isinstance(inner, dict):
-            continue  # parts of one object: each would forbid what the others name
-        if place:
-            made[key] = copy.copy(made[key])
-            made[key][place[0]] = _closed(inner)
-        else:
-            made[key] = _closed(inner)
-    return made
+        schema["additionalProperties"] = False
+    for path, inner in inside:
+        # parts of one object (allOf) stay open: each would forbid what the others name
+        if path[0] != "allOf" and isinstance(inner, dict):
+            _close(inner)

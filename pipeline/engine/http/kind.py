@@ -3,8 +3,10 @@ OpenAI's interface."""
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.engine.http.capabilities import Capabilities
 from pipeline.engine.http.chat import ChatServer
@@ -15,18 +17,21 @@ from pipeline.engine.http.ollama import Ollama
 from pipeline.engine.http.openai import OpenAiServer
 from pipeline.engine.http.regex_grammar import regex_grammar
 from pipeline.engine.http.server_api import Endpoint, ServerApi
-from pipeline.engine.http.waiting import when_it_is_back
 from pipeline.engine.protocol import Engine
-from pipeline.errors import EndpointUnfit, UsageError
+from pipeline.errors import EndpointGone, EndpointUnfit, UsageError
+from pipeline.humanize import duration
 from pipeline.job.job import Job
 from pipeline.job.secret import secret
 from pipeline.model.folder import ModelFolder
 from pipeline.model.tokenizer import Tokenizer
 
+_log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 # of the job's own times, after which an engine counts as one that hangs: a server is given up
 # before, and no row of the job is to blame for it
 _SHARE = 0.9
 _BRIEF_SECONDS = 15.0
+_FIRST_SECONDS, _LONGEST_SECONDS = 1.0, 15.0  # between asking a server that is away
 _CONTEXT = 4096  # where the job and the server say nothing of it
 _DIALECTS: Mapping[str, Callable[[Endpoint], ServerApi]] = {
     "llama.cpp": LlamaServer,
@@ -49,6 +54,42 @@ def load(
     key, faults = key_of(job), job.faults
     patience = min(faults.step_timeout_seconds, _SHARE * faults.load_timeout_seconds)
     return when_it_is_back(lambda: connect(job, model, say, url, key), url, patience, say)
+
+
+def when_it_is_back(
+    ask: Callable[[], Result],
+    url: str,
+    patience: float,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
+) -> Result:
+    """What ``ask`` gives. While it raises EndpointGone it is called again, after a second,
+    two, four, … up to a quarter of a minute, for ``patience`` seconds. What is waited for is said
+    once, and once more when it is back. Raises EndpointUnfit when the patience is over."""
+    began, pause, why = now(), _FIRST_SECONDS, ""
+    while True:
+        try:
+            found = ask()
+        except EndpointGone as e:
+            reason = e.message.removeprefix(f"{url}: ")
+            if reason != why:
+                why = reason
+                say(f"waits for {url}: {why}")
+            left = began + patience - now()
+            if left <= 0:
+                raise EndpointUnfit(
+                    f"{url} was waited for, {duration(patience)}, and is not back: {why}",
+                    "start it again; what is committed stays, and the same command goes on from "
+                    "there (faults.step_timeout_seconds: for how long it is waited for)",
+                ) from None
+            _log.info("asks %s again in %s", url, duration(pause))
+            sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_SECONDS)
+        else:
+            if why:
+                say(f"{url} is back after {duration(now() - began)}")
+            return found
 
 
 def key_of(job: Job) -> str | None:

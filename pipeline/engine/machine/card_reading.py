@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -100,25 +101,27 @@ class CardReader:
 
         def look(nvml: Any) -> CardReading:
             handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            told = _CardQueries(nvml, handle)
+            told = partial(_told, nvml, handle)
             if index not in self._names:
                 self._names[index] = (
                     str(nvml.nvmlDeviceGetName(handle)), str(nvml.nvmlDeviceGetUUID(handle)),
                 )  # fmt: skip
-            memory = told.get("nvmlDeviceGetMemoryInfo")
-            use = told.get("nvmlDeviceGetUtilizationRates")
+            memory, use = told("nvmlDeviceGetMemoryInfo"), told("nvmlDeviceGetUtilizationRates")
+            reasons = told("nvmlDeviceGetCurrentClocksEventReasons")
+            if reasons is None:  # drivers before 535 know the older name only
+                reasons = told("nvmlDeviceGetCurrentClocksThrottleReasons")
             return CardReading(
                 index,
                 *self._names[index],
-                watts=told.number("nvmlDeviceGetPowerUsage", 1e-3),
-                limit_watts=told.number("nvmlDeviceGetEnforcedPowerLimit", 1e-3),
-                usual_limit_watts=told.number("nvmlDeviceGetPowerManagementDefaultLimit", 1e-3),
-                celsius=told.get("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
+                watts=_of_thousandths(told("nvmlDeviceGetPowerUsage")),
+                limit_watts=_of_thousandths(told("nvmlDeviceGetEnforcedPowerLimit")),
+                usual_limit_watts=_of_thousandths(told("nvmlDeviceGetPowerManagementDefaultLimit")),
+                celsius=told("nvmlDeviceGetTemperature", nvml.NVML_TEMPERATURE_GPU),
                 use=None if use is None else use.gpu / 100,
                 used_bytes=None if memory is None else int(memory.used),
                 total_bytes=None if memory is None else int(memory.total),
-                slowed=_slowed(told.reasons()),
-                joules=told.number("nvmlDeviceGetTotalEnergyConsumption", 1e-3),
+                slowed=_slowed(int(reasons or 0)),
+                joules=_of_thousandths(told("nvmlDeviceGetTotalEnergyConsumption")),
             )
 
         try:
@@ -176,29 +179,18 @@ class CardReader:
             return None
 
 
-class _CardQueries:
-    """What one card tells, function by function."""
+def _told(nvml: Any, handle: Any, function: str, *given: Any) -> Any:
+    """What a card tells; None where it does not. Raises NVMLError where it is lost."""
+    try:
+        return getattr(nvml, function)(handle, *given)
+    except nvml.NVMLError as e:
+        if _is_lost(e):
+            raise
+        return None
 
-    def __init__(self, nvml: Any, handle: Any) -> None:
-        self._nvml, self._handle = nvml, handle
 
-    def get(self, function: str, *given: Any) -> Any:
-        try:
-            return getattr(self._nvml, function)(self._handle, *given)
-        except self._nvml.NVMLError as e:
-            if _is_lost(e):
-                raise
-            return None
-
-    def number(self, function: str, factor: float) -> float | None:
-        value = self.get(function)
-        return None if value is None else value * factor
-
-    def reasons(self) -> int:
-        found = self.get("nvmlDeviceGetCurrentClocksEventReasons")
-        if found is None:  # drivers before 535 know the older name only
-            found = self.get("nvmlDeviceGetCurrentClocksThrottleReasons")
-        return int(found or 0)
+def _of_thousandths(number: int | None) -> float | None:
+    return None if number is None else number * 1e-3
 
 
 def _is_lost(error: Any) -> bool:

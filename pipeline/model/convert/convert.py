@@ -13,8 +13,9 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,86 +92,84 @@ def convert(
         if _is_taken(target, key):
             return _stored_report(target)
         staging = Staging(folder, key)
-        try:
+        with _cleared_if_it_fails(staging):
             _check_space(folder, planned)
             _log.info("converts %s to %s, into %s", source, precision, target)
-            return _convert(
-                gguf,
-                staging,
-                target,
-                config | _quantization(planned),
-                planned,
-                texts,
-                {"licence": gguf.family.licence, **(source_facts or {}), "conversion_key": key},
-                progress,
-                started,
+            known = dict(source_facts or {})
+            source_sha256 = known.get("source_sha256") or _in_background(lambda: sha256_of(source))
+            config |= _quantization(planned)
+            write_tokenizer(gguf, folder)
+            rounder = LayerwiseRounding(planned, config, folder, texts) if texts else None
+            records = _write_shards(staging, planned, rounder, progress)
+            if len(records) > 1:
+                _write_json(folder / "model.safetensors.index.json", _index(planned))
+            _write_json(folder / "config.json", config)
+            tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+            _write_json(folder / "generation_config.json", {key: config[key] for key in tokens})
+            report = ConversionReport(
+                folder=target,
+                tensor_types=losses_by_type(
+                    loss for record in records.values() for loss in record["tensors"]
+                ),
+                seconds=round(time.monotonic() - started, 1),
+                bytes_in=source.stat().st_size,
+                bytes_out=sum((folder / name).stat().st_size for name in records),
             )
-        except OSError as e:
-            if e.errno != errno.ENOSPC:
-                raise
-            staging.clear()
-            raise UsageError(
-                f"{folder.parent}: the disk became full", "free space there and try again"
-            ) from None
-        except Exception:  # not on an interrupt: the next call can continue then
-            staging.clear()
+            words = f"int{planned[0].bits} group {planned[0].group_size}"
+            facts = {
+                "source": source.name,
+                "licence": gguf.family.licence,
+                **known,
+                "conversion_key": key,
+                "conversion": CONVERSION,
+                "source_sha256": source_sha256
+                if isinstance(source_sha256, str)
+                else source_sha256(),
+                "quantization": words if "quantization_config" in config else "bf16",
+                **{k: v for k, v in report.as_json().items() if k != "folder"},
+            }
+            hashes = {name: record["sha256"] for name, record in records.items()}
+            write_provenance(folder, facts | describe_files(folder, hashes) | {"added": now()})
+            staging.publish(target)
+            return report
+
+
+@contextmanager
+def _cleared_if_it_fails(staging: Staging) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        if e.errno != errno.ENOSPC:
             raise
+        staging.clear()
+        raise UsageError(
+            f"{staging.path.parent}: the disk became full", "free space there and try again"
+        ) from None
+    except Exception:  # not on an interrupt: the next call can continue then
+        staging.clear()
+        raise
 
 
-def _convert(
-    gguf: GgufFile,
+def _write_shards(
     staging: Staging,
-    target: Path,
-    config: dict[str, Any],
-    planned: list[PlannedTensor],
-    texts: Sequence[str],
-    facts: dict[str, Any],
+    planned: Sequence[PlannedTensor],
+    rounder: LayerwiseRounding | None,
     progress: Progress,
-    started: float,
-) -> ConversionReport:
-    folder = staging.path
-    source_sha256 = facts.get("source_sha256") or _in_background(lambda: sha256_of(gguf.path))
-    write_tokenizer(gguf, folder)
-    rounder = LayerwiseRounding(planned, config, folder, texts) if texts else None
+) -> dict[str, dict[str, Any]]:
+    """Those that are not there yet. Returns the record of each, by its name."""
     total, done = sum(p.tensor.n_bytes for p in planned), 0
-    losses: list[dict[str, Any]] = []
-    hashes: dict[str, str] = {}
+    records: dict[str, dict[str, Any]] = {}
     for name, members in into_shards(planned):
         # the calibration texts must pass every layer again, so all shards are made again
         record = None if rounder else staging.finished(name)
         if record is None:
-            record = _write_shard(folder / name, members, rounder, after(done, total, progress))
+            path = staging.path / name
+            record = _write_shard(path, members, rounder, after(done, total, progress))
             staging.finish(name, record)
         done += sum(p.tensor.n_bytes for p in members)
         progress(done, total)
-        losses += record["tensors"]
-        hashes[name] = record["sha256"]
-    if len(hashes) > 1:
-        _write_json(folder / "model.safetensors.index.json", _index(planned))
-    _write_json(folder / "config.json", config)
-    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
-    _write_json(folder / "generation_config.json", {key: config[key] for key in tokens})
-    report = ConversionReport(
-        folder=target,
-        tensor_types=losses_by_type(losses),
-        seconds=round(time.monotonic() - started, 1),
-        bytes_in=gguf.path.stat().st_size,
-        bytes_out=sum((folder / name).stat().st_size for name in hashes),
-    )
-    quantized = config.get("quantization_config")
-    facts = {
-        "source": gguf.path.name,
-        **facts,
-        "conversion": CONVERSION,
-        "source_sha256": source_sha256 if isinstance(source_sha256, str) else source_sha256(),
-        "quantization": f"int{planned[0].bits} group {planned[0].group_size}"
-        if quantized
-        else "bf16",
-        **{k: v for k, v in report.as_json().items() if k != "folder"},
-    }
-    write_provenance(folder, facts | describe_files(folder, hashes) | {"added": now()})
-    staging.publish(target)
-    return report
+        records[name] = record
+    return records
 
 
 def _write_shard(

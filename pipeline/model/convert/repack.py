@@ -42,7 +42,7 @@ def carry(block: Bytes, kind: Kind, bits: int) -> tuple[torch.Tensor, torch.Tens
     scales = torch.from_numpy(exact).bfloat16()
     words = torch.from_numpy(_PACKERS[kind, bits](stored).view(np.int32).reshape(rows, -1))
     moved = exact - scales.float().numpy()
-    squares = _SQUARES[kind](stored)
+    squares = _squares(kind, stored)
     loss = RoundingLoss(
         squares=float(total(torch.from_numpy(squares * exact.astype(np.float64) ** 2), 0)),
         errors=float(total(torch.from_numpy(squares * moved.astype(np.float64) ** 2), 0)),
@@ -62,24 +62,14 @@ _Q4_0_SQUARES = _squares_of_four()
 _ONES = np.ones(GROUP_SIZE, np.float32)
 
 
-def _squares_q4_0(stored: Bytes) -> Floats:
-    # clip: no index is out of range, and numpy then skips a copy
-    return np.take(_Q4_0_SQUARES, stored.view(np.uint16), mode="clip") @ _ONES[: GROUP_SIZE // 4]
+def _squares(kind: Kind, stored: Bytes) -> Floats:
+    """The sum of the codes' squares of each block."""
+    if kind == Kind.Q4_0:  # clip: no index is out of range, and numpy then skips a copy
+        four = np.take(_Q4_0_SQUARES, stored.view(np.uint16), mode="clip")
+        return four @ _ONES[: GROUP_SIZE // 4]
+    return (_PACKERS[kind, 8](stored) ^ 0x80).view(np.int8).astype(np.float32) ** 2 @ _ONES
 
 
-def _squares_q5_0(stored: Bytes) -> Floats:
-    return (_q5_0_in_8_bits(stored) ^ 0x80).view(np.int8).astype(np.float32) ** 2 @ _ONES
-
-
-def _squares_q8_0(stored: Bytes) -> Floats:
-    return stored.view(np.int8).astype(np.float32) ** 2 @ _ONES
-
-
-_SQUARES: dict[Kind, Callable[[Bytes], Floats]] = {
-    Kind.Q4_0: _squares_q4_0,
-    Kind.Q5_0: _squares_q5_0,
-    Kind.Q8_0: _squares_q8_0,
-}
 _LARGEST = {Kind.Q4_0: 8, Kind.Q5_0: 16, Kind.Q8_0: 128}
 
 

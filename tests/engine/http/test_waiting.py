@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from pipeline.engine.http.waiting import when_it_is_back
+from pipeline.engine.http.kind import when_it_is_back
 from pipeline.errors import EndpointGone, EndpointUnfit
 from tests.engine.http.fake_server import PROPS, FakeServer, llama
 from tests.engine.http.side import ended, engine_at, request_of

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.model.families.base import Shapes
 from pipeline.model.families.gemma3.gguf_config import text_config
 from pipeline.model.families.gemma3.shapes import (
     geometry_of,
@@ -62,14 +61,10 @@ class Gemma3:
     def has(self, config: Mapping[str, Any]) -> bool:
         return str(config.get("model_type", "")) in ("gemma3", "gemma3_text")
 
-    def geometry(self, config: Mapping[str, Any]) -> Geometry:
-        return geometry_of(config)
-
-    def layer_shapes(self, geometry: Geometry) -> Shapes:
-        return layer_shapes(geometry)
-
-    def vision_parameters(self, geometry: Geometry) -> int:
-        return vision_parameters(geometry.hidden)
+    geometry = staticmethod(geometry_of)
+    layer_shapes = staticmethod(layer_shapes)
+    vision_parameters = staticmethod(vision_parameters)
+    gguf_config = staticmethod(text_config)
 
     def read_config(self, config: Mapping[str, Any]) -> Any:
         from transformers import Gemma3Config, Gemma3TextConfig  # seconds to import
@@ -113,6 +108,3 @@ class Gemma3:
         if match is None or match.group(2) not in _PER_LAYER:
             return None
         return f"model.layers.{match.group(1)}.{_PER_LAYER[match.group(2)]}.weight"
-
-    def gguf_config(self, path: Path, fields: Mapping[str, Any], shapes: Shapes) -> dict[str, Any]:
-        return text_config(path, fields, shapes)

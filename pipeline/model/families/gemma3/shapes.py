@@ -81,12 +81,12 @@ def tensor_shapes(geometry: Geometry) -> dict[str, tuple[int, ...]]:
     }
 
 
-def vision_parameters(text_hidden: int) -> int:
-    """Parameters of the vision tower and of its projector to a text model of that hidden size."""
+def vision_parameters(geometry: Geometry) -> int:
+    """Parameters of the vision tower and of its projector to a text model of that geometry."""
     hidden, ffn = _VISION_HIDDEN, _VISION_FFN
     attention = 4 * (hidden * hidden + hidden)
     mlp = 2 * hidden * ffn + ffn + hidden
     layer = attention + mlp + 2 * 2 * hidden
     embeddings = _CHANNELS * _PATCH * _PATCH * hidden + hidden + _PATCHES * hidden
-    projector = hidden * text_hidden + hidden
+    projector = hidden * geometry.hidden + hidden
     return _VISION_LAYERS * layer + embeddings + 2 * hidden + projector
