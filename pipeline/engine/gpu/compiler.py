@@ -18,19 +18,17 @@ from pathlib import Path
 
 from .faults import Fault
 
+_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
 
 @dataclass(frozen=True)
 class BuildTools:
     """``compiler``: its path, None if there is none; ``named``: what ``CC`` names. ``headers``: the
-    folder in which ``Python.h`` has to be, ``has_headers``: whether it is. ``python``: "3.11".
-    ``manager``: the system's package manager."""
+    folder in which ``Python.h`` has to be."""
 
     compiler: str | None
     headers: str
-    has_headers: bool
-    python: str
     named: str | None = None
-    manager: str | None = None
 
 
 def build_tools() -> BuildTools:
@@ -43,14 +41,7 @@ def build_tools() -> BuildTools:
         compiler = shutil.which("gcc") or shutil.which("clang")
     scheme = sysconfig.get_default_scheme()
     headers = sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"]
-    return BuildTools(
-        compiler=compiler,
-        headers=headers,
-        has_headers=Path(headers, "Python.h").exists(),
-        python=f"{sys.version_info[0]}.{sys.version_info[1]}",
-        named=named,
-        manager=next((m for m in _MANAGERS if shutil.which(m)), None),
-    )
+    return BuildTools(compiler, headers, named)
 
 
 def missing_tools(tools: BuildTools) -> list[Fault]:
@@ -58,14 +49,14 @@ def missing_tools(tools: BuildTools) -> list[Fault]:
     found = []
     if tools.compiler is None:
         says = "there is no C compiler (gcc or clang), which Triton needs to start"
-        fix = _install(tools, "compiler")
+        fix = _install("compiler")
         if tools.named is not None:
             says = f"CC names {tools.named!r}, which is no program here; Triton needs a C compiler"
             fix = f"unset CC, or: {fix}"
         found.append(Fault(says, fix))
-    if not tools.has_headers:
-        says = f"Python {tools.python} has no headers ({tools.headers}/Python.h): Triton needs them"
-        found.append(Fault(says, _install(tools, "headers")))
+    if not Path(tools.headers, "Python.h").exists():
+        says = f"Python {_PYTHON} has no headers ({tools.headers}/Python.h): Triton needs them"
+        found.append(Fault(says, _install("headers")))
     return found
 
 
@@ -78,11 +69,12 @@ _MANAGERS: Mapping[str, tuple[str, str]] = {
 }
 
 
-def _install(tools: BuildTools, what: str) -> str:
+def _install(what: str) -> str:
     """With the system's package manager; of all that are known where there is not one of them."""
-    known = [tools.manager] if tools.manager else list(_MANAGERS)
+    manager = next((name for name in _MANAGERS if shutil.which(name)), None)
+    known = [manager] if manager else list(_MANAGERS)
     commands = [_MANAGERS[name][what == "headers"] for name in known]
-    text = ", or ".join(commands).format(tools.python, tools.python.replace(".", ""))
+    text = ", or ".join(commands).format(_PYTHON, _PYTHON.replace(".", ""))
     if what == "headers":
         text += "; or use a Python that brings them: uv python install"
     return text

@@ -16,6 +16,7 @@ import psutil
 from pipeline.budget.cards.lookup import Card, DriverReading, card_from_device
 from pipeline.engine.gpu.faults import Fault, card_fault, driver_fault
 from pipeline.engine.gpu.surroundings import surroundings
+from pipeline.engine.gpu.variant import SeenCard
 from pipeline.humanize import size
 
 _T = TypeVar("_T")
@@ -52,6 +53,10 @@ class Gpu(DeviceFacts):
     index: int
     driver: str
     uuid: str = ""
+
+    @property
+    def seen(self) -> SeenCard:
+        return SeenCard(self.name, self.capability)
 
     @property
     def facts(self) -> DeviceFacts:

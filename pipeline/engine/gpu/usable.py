@@ -15,7 +15,7 @@ from pipeline.engine.gpu.compiler import build_tools, missing_tools
 from pipeline.engine.gpu.faults import Fault
 from pipeline.engine.gpu.nvml import Driver, Gpu, read_driver
 from pipeline.engine.gpu.surroundings import Surroundings, surroundings
-from pipeline.engine.gpu.variant import CPU, CUDA, SeenCard, Variant, choose_variant, unfit
+from pipeline.engine.gpu.variant import CPU, CUDA, Variant, choose_variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE, visible_cards
 from pipeline.errors import UsageError
 
@@ -73,28 +73,12 @@ def gpus() -> list[Gpu]:
 
 def offer() -> UsableCards:
     """Of this machine, as this process sees it now. Raises UsageError as ``gpus`` does."""
-    build = installed_build()
-    missing = missing_tools(build_tools()) if build == CUDA else ()
-    return make_offer(
-        read_driver(), os.environ.get(VARIABLE), build, around=surroundings(), missing=missing
-    )
-
-
-def make_offer(
-    driver: Driver,
-    visible: str | None,
-    build: str | None,
-    *,
-    around: Surroundings,
-    missing: Sequence[Fault] = (),
-) -> UsableCards:
-    """``visible``: the value of ``CUDA_VISIBLE_DEVICES``; ``build``: the installed one;
-    ``missing``: what Triton lacks here."""
+    driver, visible, build = read_driver(), os.environ.get(VARIABLE), installed_build()
     shown = _visible(driver, visible)
-    variant = variant_of(driver, around, shown)
-    able = [gpu for gpu in shown if unfit(_seen(gpu)) is None]
+    variant = variant_of(driver, surroundings(), shown)
+    able = [gpu for gpu in shown if unfit(gpu.seen) is None]
     left = [str(fault) for fault in variant.faults]
-    left += dict.fromkeys(reason for gpu in shown if (reason := unfit(_seen(gpu))))
+    left += dict.fromkeys(reason for gpu in shown if (reason := unfit(gpu.seen)))
     hidden = len(driver.gpus) - len(shown)
     if hidden and not shown and build == CUDA:
         left.append(f"{VARIABLE}={visible!r} hides every card ({hidden}): unset it")
@@ -105,7 +89,8 @@ def make_offer(
         found = "the CPU build of vLLM is installed" if build == CPU else "vLLM is not installed"
         left.append(f"{names} could be used, but {found}: ./infra/setup installs the CUDA build")
         able = []
-    return UsableCards(tuple(able), tuple(left), build, tuple(missing) if able else ())
+    missing = missing_tools(build_tools()) if able else ()
+    return UsableCards(tuple(able), tuple(left), build, tuple(missing))
 
 
 def visible_value(cards: Sequence[Gpu]) -> str:
@@ -115,7 +100,7 @@ def visible_value(cards: Sequence[Gpu]) -> str:
 
 def variant_of(driver: Driver, around: Surroundings, shown: Sequence[Gpu] | None = None) -> Variant:
     """Which build of vLLM is right for a machine with this driver. ``shown``: only these cards."""
-    cards = [_seen(gpu) for gpu in (driver.gpus if shown is None else shown)]
+    cards = [gpu.seen for gpu in (driver.gpus if shown is None else shown)]
     return choose_variant(cards, driver.version, around, driver.faults)
 
 
@@ -137,7 +122,3 @@ def _visible(driver: Driver, value: str | None) -> list[Gpu]:
     by_index = {gpu.index: gpu for gpu in driver.gpus}
     shown = visible_cards(value, driver.uuids)
     return [by_index[index] for index in shown if index in by_index]
-
-
-def _seen(gpu: Gpu) -> SeenCard:
-    return SeenCard(gpu.name, gpu.capability)

@@ -3,7 +3,8 @@ others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from pipeline.engine.http.capabilities import Capabilities
@@ -29,7 +30,6 @@ _VLLM_SAMPLING = frozenset(
     | {"include_stop_str_in_output"}
 )
 _OPENAI_SAMPLING = frozenset({"top_p", "stop"})
-_AsksLogprobs = Callable[[int], dict[str, Any]]
 
 
 class OpenAiServer(ServerApi):
@@ -44,8 +44,7 @@ class OpenAiServer(ServerApi):
         super().__init__(endpoint)
         self._vllm = False
         self._token_ids = False
-        self._top = 0
-        self._asks_logprobs: _AsksLogprobs = _as_completion
+        self._logprobs: dict[str, Any] = {}  # how they are asked for
         self._schema_as: str | None = None  # the key by which it holds answers to a schema
 
     async def probe(self) -> Capabilities:
@@ -59,7 +58,7 @@ class OpenAiServer(ServerApi):
         self._vllm = str(entry.get("owned_by")) == "vllm"
         self._token_ids = self._vllm
         await self._check_tokens()
-        self._top = await self._most_logprobs()
+        most_logprobs = await self._most_logprobs()
         self._streams = await self._tells_as_it_writes()
         regex = self._vllm and await self._holds({"structured_outputs": {"regex": _REGEX}}, "zq")
         if await self._holds(_as_response_format(_SCHEMA), "rackmill"):
@@ -75,7 +74,7 @@ class OpenAiServer(ServerApi):
             given=self._given,
             context=_context_of(entry) or endpoint.context,
             token_ids=self._token_ids,
-            top_logprobs=self._top,
+            top_logprobs=most_logprobs,
             json_schema=self._schema_as is not None,
             regex=regex,
             streams=self._streams,
@@ -95,7 +94,7 @@ class OpenAiServer(ServerApi):
         }
         if request.logprob_ids:
             tokens = {"return_tokens_as_token_ids": True} if self._vllm else {}
-            return body | {"temperature": 0.0} | self._asks_logprobs(self._top) | tokens
+            return body | {"temperature": 0.0} | self._logprobs | tokens
         given = sampling.as_vllm()
         body |= {k: v for k, v in given.items() if k not in ("max_tokens", "skip_special_tokens")}
         if self._vllm and not sampling.skip_special_tokens:
@@ -149,15 +148,14 @@ class OpenAiServer(ServerApi):
         self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
 
     async def _most_logprobs(self) -> int:
-        for asks in (_as_completion, _as_chat):
-            for number in _MOST_LOGPROBS:
-                try:
-                    answer = await self._ask(_PROBE, 1, **asks(number))
-                    if self._likeliest(answer, ()):
-                        self._asks_logprobs = asks
-                        return number
-                except Refused:
-                    continue
+        # OpenAI's way for completions, and that for chats, which mlx_lm's server has for both
+        ways: list[tuple[int, dict[str, Any]]] = [(n, {"logprobs": n}) for n in _MOST_LOGPROBS]
+        ways += [(n, {"logprobs": True, "top_logprobs": n}) for n in _MOST_LOGPROBS]
+        for number, asks in ways:
+            with suppress(Refused):
+                if self._likeliest(await self._ask(_PROBE, 1, **asks), ()):
+                    self._logprobs = asks
+                    return number
         return 0
 
     async def _tells_as_it_writes(self) -> bool:
@@ -218,16 +216,6 @@ class _Choice:
         return {"choices": [choice], "usage": self._usage}
 
 
-def _as_completion(number: int) -> dict[str, Any]:
-    """How log-probabilities of so many tokens are asked for: OpenAI's way for completions."""
-    return {"logprobs": number}
-
-
-def _as_chat(number: int) -> dict[str, Any]:
-    """That for chats, which mlx_lm's server has for completions, too."""
-    return {"logprobs": True, "top_logprobs": number}
-
-
 def _token_of(name: Any, texts: Mapping[str, int]) -> int:
     """The id of a token that a server calls so; -1 for one that is not asked for."""
     if isinstance(name, int):
@@ -244,7 +232,7 @@ def _as_response_format(schema: Any) -> dict[str, Any]:
 
 
 def _usage(answer: Any, name: str) -> Any:
-    usage = answer.get("usage") if isinstance(answer, dict) else None
+    usage = answer.get("usage")
     return usage.get(name) if isinstance(usage, dict) else None
 
 

@@ -10,7 +10,7 @@ from pipeline.engine.gpu.compiler import BuildTools, missing_tools
 from pipeline.engine.gpu.nvml import Driver, Gpu, Holder, held_by
 from pipeline.engine.gpu.surroundings import Surroundings
 from pipeline.engine.gpu.usable import ON_THE_PROCESSOR, UsableCards, variant_of
-from pipeline.engine.gpu.variant import CUDA, SeenCard, Variant, unfit
+from pipeline.engine.gpu.variant import CUDA, Variant, unfit
 from pipeline.engine.gpu.visible import VARIABLE
 from pipeline.humanize import size
 from pipeline.model.catalogue import MODELS
@@ -121,7 +121,7 @@ def _card(gpu: Gpu, view: GpuView) -> Iterator[Finding]:
     subject, card = f"GPU {gpu.index}", gpu.card
     capability = ".".join(map(str, gpu.capability))
     says = f"{card}, driver {gpu.driver}, compute capability {capability}"
-    reason = unfit(SeenCard(gpu.name, gpu.capability))
+    reason = unfit(gpu.seen)
     if reason is not None:
         yield Finding(subject, True, f"{says}: left alone, {reason}")
         return
