@@ -6,7 +6,6 @@ import hashlib
 import os
 import secrets
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,16 +14,10 @@ from pipeline.errors import UsageError
 from pipeline.user_folder import cache_folder
 
 
-@runtime_checkable
-class Exports(Protocol):
-    """What pandas, polars and others offer: the Arrow stream of a table."""
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
-
-
 def is_table(value: object) -> bool:
-    """Whether it is a table of pandas, polars, Arrow, or anything else that exports Arrow."""
-    return isinstance(value, pa.RecordBatch | Exports)
+    """Whether it is a table of pandas, polars, Arrow, or anything else that exports an Arrow
+    stream."""
+    return isinstance(value, pa.RecordBatch) or hasattr(value, "__arrow_c_stream__")
 
 
 def write_table(value: object) -> Path:

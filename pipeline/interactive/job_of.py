@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from pipeline.errors import UsageError
 from pipeline.interactive.frames import is_table, write_table
@@ -16,15 +16,6 @@ from pipeline.job.job import Job
 
 _JOB_FILES = (".yaml", ".yml")
 _MODEL = "gemma-3-270m"  # ships with every installation
-
-
-@runtime_checkable
-class _Values(Protocol):
-    """What a column may be: a list, or an array of any library."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, at: Any, /) -> Any: ...
 
 
 def job_of(what: object, settings: Mapping[str, Any]) -> Job:
@@ -51,11 +42,11 @@ def _is_columns(what: Mapping[Any, Any]) -> bool:
     """Whether a mapping is data: at least one sequence or array, and all of one length."""
     no_columns = (str, bytes, bytearray, Mapping)
     values = list(what.values())
-    if not all(isinstance(v, _Values) and not isinstance(v, no_columns) for v in values):
+    if not all(hasattr(v, "__getitem__") and not isinstance(v, no_columns) for v in values):
         return False
     try:
         return len({len(v) for v in values}) == 1
-    except TypeError:  # an array without a dimension
+    except TypeError:  # it has no length, as an array without a dimension
         return False
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import typer
 
@@ -29,22 +29,15 @@ from pipeline.report.summary import Summary
 _NAMED = 5  # files that are listed by name
 
 
-class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
+class RunWatcher(ProgressLine, Watcher):
     """Prints a run's progress to stderr."""
 
     def __init__(self) -> None:
-        self._line = ProgressLine()
+        super().__init__()
         self._started = time.monotonic()
         self._pace = Pace()
         self._engines_shown = 0
         self._waits_for = ""
-
-    def __enter__(self) -> Self:
-        self._line.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._line.__exit__()
 
     def note(self, line: str) -> None:
         ERR.print(f"  {line}")
@@ -69,7 +62,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
         when = job.resources.when
         if when is None or when.open(datetime.now(UTC)):
             ERR.print("  engine  loading")
-        self._line.begin("loading the engine")
+        self.begin("loading the engine")
 
     def worker_lost(self, worker: str, why: str) -> None:
         ERR.print(f"  {worker} stopped and is replaced: {why}")
@@ -79,7 +72,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
             self._waits_for = why
             if why:
                 ERR.print(f"  waiting: {why}")
-                self._line.describe(f"waiting: {why}")
+                self.describe(f"waiting: {why}")
 
     def stopping(self, requests: int | None, grace_seconds: float, by: str) -> None:
         asked = f", as {by} asks" if by else ""
@@ -108,7 +101,7 @@ class RunWatcher(Watcher, AbstractContextManager["RunWatcher"]):
             done = min(plan.reused.rows + self._pace.rows, plan.input.rows)
             details = self._details(snapshot, plan.input.rows - done)
             text = f"{count(done)}/{plural(plan.input.rows, 'row')} · {details}"
-            self._line.show(text, done, plan.input.rows)
+            self.show(text, done, plan.input.rows)
 
     def _details(self, snapshot: Snapshot, left: int) -> str:
         use = " ".join(f"{p.kv_use:.0%}" for p in snapshot.workers.values() if p.running) or "0%"

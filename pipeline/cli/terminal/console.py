@@ -86,7 +86,7 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-class ProgressLine(AbstractContextManager["ProgressLine"]):
+class ProgressLine:
     """Progress: on a terminal a bar with text behind it, hidden until there is something to show,
     which leaves no trace; elsewhere a line every few seconds."""
 

@@ -84,12 +84,13 @@ class Mailbox:
             given = self._answer(str(asked["what"]), dict(asked["about"]))
             return {"ok": True, "answer": dict(given)}
         except RackmillError as e:
-            usage = isinstance(e, UsageError)
-            return {"ok": False, "usage": usage, "message": e.message, "hints": list(e.hints)}
+            error = e
         except (ValueError, KeyError, TypeError) as e:
-            message = f"the queue does not understand the question: {type(e).__name__}: {e}"
-            hint = "rackmill may be another version here than on the rack's head"
-            return {"ok": False, "usage": True, "message": message, "hints": [hint]}
+            error = UsageError(
+                f"the queue does not understand the question: {type(e).__name__}: {e}",
+                "rackmill may be another version here than on the rack's head",
+            )
         except Exception as e:  # one question must not block the answers to others
-            message = f"the queue could not answer: {type(e).__name__}: {e}"
-            return {"ok": False, "usage": False, "message": message, "hints": []}
+            error = JobFailed(f"the queue could not answer: {type(e).__name__}: {e}")
+        usage = isinstance(error, UsageError)
+        return {"ok": False, "usage": usage, "message": error.message, "hints": list(error.hints)}

@@ -16,7 +16,6 @@ from pipeline.budget.cards.lookup import (
     in_slot,
     parse_gpus,
 )
-from pipeline.budget.fit.assess import Fit
 from pipeline.budget.fit.fit import fit
 from pipeline.budget.model_spec import FitOptions, ModelSpec
 from pipeline.cli.options import Json, KvDtype
@@ -55,24 +54,17 @@ def fit_command(
 
     wanted, cards = subjects(model), _cards(gpu, vram)
     options = FitOptions(context=context, kv_dtype=kv_dtype, vision=not text_only)
-    fits = [
-        _fit(model_spec, card, replace(options, cards=number))
-        for number, card in cards
-        for model_spec in wanted
-    ]
+    fits = []
+    for number, card in cards:
+        for model_spec in wanted:
+            overhead = reported_overhead(model_spec, card, number)
+            asked = replace(options, cards=number, overhead_correction=overhead)
+            fits.append(fit(model_spec, card, asked))
     if as_json:
         print_json({"fits": [one.as_json() for one in fits]})
     else:
         whole = model is None and gpu is None and vram is None
         print_fits(fits, whole=whole, explain=explain)
-
-
-def _fit(model_spec: ModelSpec, card: Card, options: FitOptions) -> Fit:
-    return fit(
-        model_spec,
-        card,
-        replace(options, overhead_correction=reported_overhead(model_spec, card, options.cards)),
-    )
 
 
 def subjects(name: str | None) -> list[ModelSpec]:
@@ -81,16 +73,13 @@ def subjects(name: str | None) -> list[ModelSpec]:
         models = reversed(catalogue.MODELS.values())  # the largest first
         precisions: tuple[catalogue.Precision, ...] = ("bf16", "int8", "int4")
         return [ModelSpec.of(m, p) for m in models for p in precisions]
-    if "/" in name or Path(name).is_dir():
-        return [_of_folder(Path(name))]
+    path = Path(name)
+    if path.is_dir():
+        return [ModelSpec.of_folder(ModelFolder(path.resolve().name, path.resolve()))]
+    if "/" in name:
+        raise UsageError(f"model: no such folder: {path}")
     entry = catalogue.find(name)
     return [ModelSpec.of(entry.model, entry.precision)]
-
-
-def _of_folder(path: Path) -> ModelSpec:
-    if not path.is_dir():
-        raise UsageError(f"model: no such folder: {path}")
-    return ModelSpec.of_folder(ModelFolder(path.resolve().name, path.resolve()))
 
 
 def _cards(gpu: str | None, vram: float | None) -> list[tuple[int, Card]]:

@@ -6,7 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -88,8 +88,7 @@ def _task(named: str | None, *, labels: bool) -> Task:
     if named not in TASKS:
         hints = did_you_mean(str(named), TASKS) or [f"tasks: {', '.join(TASKS)}"]
         raise UsageError(f"--task {named}: there is no such task", *hints)
-    task: Any = named
-    return cast("Task", task)
+    return cast("Task", named)
 
 
 def _name(data: str) -> str:

@@ -95,8 +95,8 @@ def forecast_as_json(forecast: Forecast, fits: list[Fit]) -> dict[str, Any]:
     }
 
 
-def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, str]]:
-    """(heading, text) of each line that `plan` prints."""
+def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, ...]]:
+    """What `plan` prints: each time a heading and the lines beside it."""
     p, workload = forecast.prediction, forecast.workload
     for one, placed in zip(fits, forecast.placed, strict=False):
         yield "fit", f"{one.model} fits {one.where}" if one.fits else one.headline
@@ -113,8 +113,7 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
         if len(forecast.placed) > 1 and told:
             kind = in_slot(group.card.title, group.cards) if group.card else group.model
             told = [f"on {kind or 'simulated engines'}:", *told]
-        for number, line in enumerate(told):
-            yield ("settings" if number == 0 else ""), line
+        yield "settings", *told
     if not workload.kind.startswith("score"):
         total = count(workload.completion_tokens * workload.rows)
         mean = workload.completion_tokens / workload.answers
@@ -125,21 +124,20 @@ def forecast_lines(forecast: Forecast, fits: list[Fit]) -> Iterator[tuple[str, s
             f"(from {forecast.answer_basis})",
         )
     if forecast.unmeasured:
-        yield "time", f"{_UNKNOWN}, and rows/s as well"
-        yield "", f"no run on {' and '.join(forecast.unmeasured)} has been measured yet"
+        missing = f"no run on {' and '.join(forecast.unmeasured)} has been measured yet"
+        yield "time", f"{_UNKNOWN}, and rows/s as well", missing
         return
     yield (
         "time",
         f"{time_in_words(forecast)} on {cards_in_words(forecast)}: until the engine is ready "
         f"{duration(p.ready_seconds)}{_compiling(p)}, prompts {duration(p.prompt_seconds)}, "
         f"answers {duration(p.answer_seconds)}, the rest {duration(p.other_seconds)}",
+        basis_in_words(p),
     )
-    yield "", basis_in_words(p)
     if forecast.kwh:
         yield "costs", _costs(forecast)
-    for number, lever in enumerate(forecast.levers):
-        change = lever.seconds / p.seconds - 1
-        yield ("levers" if number == 0 else ""), f"{lever.what}: {change:+.0%} of the time"
+    changes = [(lever.what, lever.seconds / p.seconds - 1) for lever in forecast.levers]
+    yield "levers", *(f"{what}: {change:+.0%} of the time" for what, change in changes)
 
 
 def _memory(one: Fit, placed: GroupForecast) -> str:

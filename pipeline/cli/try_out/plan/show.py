@@ -144,8 +144,8 @@ def print_plan(plan: Plan, forecast: Forecast | None, fits: list[Fit]) -> None:
         bar = "█" * max(1, round(number / most * longest))
         line("", f"{count(bucket // 2 + 1):>7}–{count(bucket):<7} {bar} {number}")
     if forecast is not None:
-        for name, text in forecast_lines(forecast, fits):
-            line(name, text)
+        for name, *texts in forecast_lines(forecast, fits):
+            line(name, *texts)
         now = datetime.now(UTC)
         if plan.job.resources.hours is not None:
             line("hours", _hours(plan.job, done_at(plan.job, forecast, now), now))
