@@ -30,8 +30,6 @@ from enum import Enum, StrEnum
 from functools import partial
 from typing import Any
 
-_REASON_LINES = 3
-
 
 class RackmillError(Exception):
     """Base of all errors that a user sees as one short message.
@@ -216,10 +214,3 @@ def some_of(names: Sequence[str], most: int = 30) -> str:
     """Names in a row, no more than one can read."""
     more = f", … {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def reason_printed(lines: Sequence[str]) -> str:
-    """Why a command ended, in one line, from what it printed; empty where it said nothing."""
-    at = max((n for n, line in enumerate(lines) if line.startswith("error:")), default=None)
-    said = lines[at : at + _REASON_LINES] if at is not None else lines[-1:]
-    return " · ".join(line.strip() for line in said)

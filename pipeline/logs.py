@@ -26,6 +26,7 @@ ROOT = "pipeline"  # the parent of all our loggers
 _LONGEST_TEXT = 2000  # characters of one line's text
 _LONGEST_TRACE = 6000
 _FILE_BYTES = 8 << 20
+_REASON_LINES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +166,12 @@ def _calls(trace: TracebackType | None) -> str:
     """Where an exception came from. Without its message, which may quote a row."""
     frames = "".join(traceback.format_tb(trace)).rstrip()[-_LONGEST_TRACE:]
     return f" at\n{frames}" if frames else ""
+
+
+def last_words(log: Path | None, otherwise: str) -> str:
+    """Why a command ended, in one line, from what it printed to ``log``; ``otherwise`` where it
+    said nothing."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
+    at = max((n for n, line in enumerate(lines) if line.startswith("error:")), default=None)
+    said = lines[at : at + _REASON_LINES] if at is not None else lines[-1:]
+    return " · ".join(line.strip() for line in said) or otherwise

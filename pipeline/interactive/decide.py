@@ -132,23 +132,17 @@ def _own(number: int, question: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(asked: AskedQuestion, answer: RowResult, name: str | None) -> dict[str, Any]:
-    about = {"type": asked.kind, "name": name}
+    about: dict[str, Any] = {"type": asked.kind, "name": name}
     chances = list(zip(asked.choices, answer.probabilities, strict=True))
     if asked.kind == "predicate":
         return about | {"probability": dict(chances)[YES]}
     if asked.kind == "choice":
+        about["choice"] = answer.label
         each = [{"value": value, "probability": p} for value, p in chances]
-        return about | {
-            "choice": answer.label,
-            "confidence": answer.confidence,
-            "probabilities": each,
-        }
-    levels = [
-        {"value": level, "label": label, "probability": p}
-        for level, (label, p) in enumerate(chances)
-    ]
-    return about | {
-        "score": expectation(answer.probabilities),
-        "confidence": answer.confidence,
-        "probabilities": levels,
-    }
+    else:
+        about["score"] = expectation(answer.probabilities)
+        each = [
+            {"value": level, "label": label, "probability": p}
+            for level, (label, p) in enumerate(chances)
+        ]
+    return about | {"confidence": answer.confidence, "probabilities": each}

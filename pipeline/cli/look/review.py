@@ -73,6 +73,7 @@ def _exchange(
 ) -> dict[str, Any]:
     """First read answers from a file, then write all answers to one."""
     from pipeline.output.reviews.exchange.files import read_reviews, write_reviews
+    from pipeline.service.review.session import now_in_iso
 
     material = session.material
     told: dict[str, Any] = {"output": material.output, "question": material.question.name}
@@ -83,7 +84,7 @@ def _exchange(
             material.question,
             session.kept,
             session.reviewer,
-            session.now(),
+            now_in_iso(),
         )
         told["imported"] = {"file": str(taken), **vars(found)}
     if written is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipeline.cluster.ray_access import import_ray, prepare_access
-from pipeline.errors import JobFailed, reason_printed
+from pipeline.errors import JobFailed
+from pipeline.logs import last_words
 
 T = TypeVar("T")
 _LOGS = "session_*/logs/job-driver-{}.log"
@@ -121,6 +122,4 @@ def log_of(submission: str) -> Path | None:
 
 def log_tail(submission: str) -> str:
     """Why a driver ended, in its own words."""
-    log = log_of(submission)
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log else []
-    return reason_printed(lines) or "its driver said nothing"
+    return last_words(log_of(submission), "its driver said nothing")

@@ -18,7 +18,7 @@ from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.runs.status import need_finished
 from pipeline.report.comparison.intervals import Share
 from pipeline.service.review.agreement import Agreement, agreement
-from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
+from pipeline.service.review.session import AnswersByReviewer, ReviewSession
 from pipeline.storage.base import Storage, open_storage
 
 
@@ -87,15 +87,13 @@ class LabelSession(ReviewSession):
 
     template = "labels.html"
 
-    def __init__(
-        self, material: Material, reviewer: str, now: Callable[[], str] = now_in_iso
-    ) -> None:
+    def __init__(self, material: Material, reviewer: str) -> None:
         """Raises UsageError if ``reviewer`` is not a possible file name."""
         self.material = material
         self.title, self.subject = material.output, material.question.name
         self.places = [r.place for r in material.sample.rows if r.place in material.rows]
         keys = [(material.question.name, place) for place in self.places]
-        super().__init__(material.storage, keys, material.question.choices, reviewer, now)
+        super().__init__(material.storage, keys, material.question.choices, reviewer)
 
     def texts(self, number: int) -> Sequence[tuple[str, str]]:
         return list(self.material.rows[self.places[number]].texts.items())

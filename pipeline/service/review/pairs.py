@@ -4,7 +4,7 @@ output each is from."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.service.review.pair_material import (
     PairMaterial,
     ShownPair,
 )
-from pipeline.service.review.session import AnswersByReviewer, ReviewSession, now_in_iso
+from pipeline.service.review.session import AnswersByReviewer, ReviewSession
 
 _MORE = 50  # further rows that are proposed once all are judged
 _SAID = {LEFT: FIRST, RIGHT: SECOND, TIE: SAME}
@@ -103,13 +103,11 @@ class PairSession(ReviewSession):
     template = "pairs.html"
     title = "Which answer is better?"
 
-    def __init__(
-        self, material: PairMaterial, reviewer: str, now: Callable[[], str] = now_in_iso
-    ) -> None:
+    def __init__(self, material: PairMaterial, reviewer: str) -> None:
         """Raises UsageError if ``reviewer`` is not a possible file name."""
         self.material = material
         self._pairs = list(material.asked.values())
-        super().__init__(material.storage, list(material.asked), CHOICES, reviewer, now)
+        super().__init__(material.storage, list(material.asked), CHOICES, reviewer)
 
     def texts(self, number: int) -> Sequence[tuple[str, str]]:
         """What was asked; the answers come last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar
@@ -48,7 +48,6 @@ class ReviewSession(ABC):
         keys: Sequence[Key],
         choices: tuple[str, ...],
         reviewer: str,
-        now: Callable[[], str] = now_in_iso,
     ) -> None:
         """Answers are stored beside the output at ``storage``. Raises UsageError if ``reviewer`` is
         not a possible file name."""
@@ -56,7 +55,6 @@ class ReviewSession(ABC):
         self.keys, self.choices = list(keys), choices
         self.shown = False
         self.kept = ReviewAnswers(storage)
-        self.now = now
         self._guard = threading.Lock()
         self._saved = 0
 
@@ -129,6 +127,6 @@ class ReviewSession(ABC):
     def _append(self, key: Key, value: str | None, *, undone: bool = False) -> None:
         question, place = key
         given = ReviewerAnswer(
-            question, *place, value, self.now(), undone, self.shown and not undone
+            question, *place, value, now_in_iso(), undone, self.shown and not undone
         )
         self.kept.append(self.reviewer, given)

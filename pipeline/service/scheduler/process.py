@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from pipeline.errors import reason_printed
+from pipeline.logs import last_words
 from pipeline.service.scheduler.schedule_db import Run, RunEnd, RunState, StoredSchedule
 
 _STOP_SECONDS = 120.0  # a run's own grace is shorter
@@ -52,7 +52,8 @@ class RunProcess:
             return None
         if code in _FINISHED:
             return RunEnd(RunState.SUCCEEDED, json.loads(self._answer.read_bytes() or b"{}"))
-        return RunEnd(RunState.FAILED, reason=f"{self._last_words(code)} (see {self.log})")
+        why = last_words(self.log, f"exit code {code}")
+        return RunEnd(RunState.FAILED, reason=f"{why} (see {self.log})")
 
     def wait(self, say: TextIO) -> RunEnd:
         """Wait until it ends, and repeat what it says; Ctrl-C stops it gracefully."""
@@ -79,10 +80,6 @@ class RunProcess:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-    def _last_words(self, code: int) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return reason_printed(lines) or f"exit code {code}"
 
 
 def last_log(state: Path, name: str) -> Path | None:
