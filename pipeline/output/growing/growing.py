@@ -92,7 +92,7 @@ class GrowingDataset:
                 f"output.path {self.address} holds {strange[0]}, which is of no scheduled run",
                 "a schedule needs a folder of its own: give another output.path",
             )
-        runs = [self._read(f"{PREFIX}{n[len(PREFIX) :]}") for n in names if n.startswith(PREFIX)]
+        runs = [self._read(n) for n in names if n.startswith(PREFIX)]
         return [run for run in runs if run is not None]
 
     def unfinished(self) -> list[GrowingRun]:

@@ -22,7 +22,7 @@ import msgspec
 
 from pipeline.errors import CommitFailed, UsageError
 from pipeline.output.commit.records import REVIEWS
-from pipeline.storage.base import Storage
+from pipeline.storage.base import Storage, open_storage
 from pipeline.storage.local import sync
 from pipeline.storage.transient_errors import fix, reason
 
@@ -123,8 +123,6 @@ class ReviewAnswers:
         return [name for name in names if _OBJECT.fullmatch(name.rpartition("/")[2])]
 
     def _folders(self) -> list[str]:
-        from pipeline.storage.base import open_storage
-
         folders = open_storage(self._storage.address(REVIEWS)).folders()
         return [name for name in folders if _NAME.fullmatch(name)]
 

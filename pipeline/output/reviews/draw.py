@@ -49,7 +49,9 @@ def draw(stored: StoredRows, question: ReviewQuestion, wanted: int, seed: int) -
     named, file = gold_source(question.gold)
     gold = named and stored.kept_as(named)
     for table in stored.tables():
-        known.add(_candidates(table, stored, question, gold, file), seed)
+        if table.num_rows:
+            name = table[FILE][0].as_py()
+            known.add(name, *_candidates(table, stored, question, gold, file), seed)
     if not known.population:
         raise UsageError(
             f"{stored.address} has no row to review: each failed, is an example of the prompt, or "
@@ -83,16 +85,6 @@ def rows_at(
     }
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Rows of one file that may be drawn."""
-
-    file: str
-    rows: npt.NDArray[np.int64]
-    sizes: Floats
-    told: bool = False  # whether the model's confidence is known
-
-
 class _Candidates:
     """The first rows, among all, in each of the two orders."""
 
@@ -104,18 +96,18 @@ class _Candidates:
         # columns: file, row, size, first number, priority
         self._rows = np.zeros((0, 5))
 
-    def add(self, chunk: _Chunk, seed: int) -> None:
-        if not len(chunk.rows):
+    def add(self, file: str, rows: npt.NDArray[np.int64], confidences: Floats, seed: int) -> None:
+        """Rows of one file that may be drawn; ``confidences``: the model's, NaN: not known."""
+        if not len(rows):
             return
-        self.population += len(chunk.rows)
-        self.told |= chunk.told
-        file = self._files.setdefault(chunk.file, len(self._files))
-        name = chunk.file.encode("utf-8", "surrogatepass")
-        shard = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little")
-        first = numbers(seed, _RANDOM, shard, chunk.rows)
-        priority = chunk.sizes / numbers(seed, _DOUBT, shard, chunk.rows)
-        number = np.full(len(chunk.rows), file, float)
-        new = np.column_stack([number, chunk.rows, chunk.sizes, first, priority])
+        self.population += len(rows)
+        self.told |= bool(np.isfinite(confidences).any())
+        digest = hashlib.blake2b(file.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        shard = int.from_bytes(digest, "little")
+        first, doubt = numbers(seed, _RANDOM, shard, rows), sizes(confidences)
+        priority = doubt / numbers(seed, _DOUBT, shard, rows)
+        number = np.full(len(rows), self._files.setdefault(file, len(self._files)), float)
+        new = np.column_stack([number, rows, doubt, first, priority])
         self._rows = np.concatenate([self._rows, new])
         if len(self._rows) > 2 * self._most:
             kept = {*self._first(3, 1), *self._first(4, -1)}
@@ -145,19 +137,16 @@ def _candidates(
     question: ReviewQuestion,
     gold: str | None,
     file: GoldFile | None,
-) -> _Chunk:
-    """The rows of one file's table that may be drawn: answered, without a known right answer:
-    one in the column ``gold``, or of a key there that is in ``file``."""
-    if not table.num_rows:
-        return _Chunk("", np.zeros(0, np.int64), np.zeros(0))
+) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The rows of one file's table that may be drawn, and their confidences. They have an answer,
+    and no known right one: none in the column ``gold``, or of a key there that is in ``file``."""
     mask = table[question.answers].is_valid().to_numpy(zero_copy_only=False)
     if gold is not None and gold in table.column_names:
         right = table[gold] if file is None else pa.array(file.look_up(table[gold]), pa.string())
         mask = mask & right.is_null().to_numpy(zero_copy_only=False)
-    mask &= ~ExampleRows(stored.job, stored.kept).among(table)
+    mask = mask & ~ExampleRows(stored.job, stored.kept).among(table)
     rows = table[ROW].to_numpy()[mask]
     if question.confidences is None or question.confidences not in table.column_names:
-        return _Chunk(table[FILE][0].as_py(), rows, sizes(np.full(len(rows), np.nan)))
+        return rows, np.full(len(rows), np.nan)
     sure = plain_values(table[question.confidences].filter(pa.array(mask)))
-    known = np.array(sure, float)
-    return _Chunk(table[FILE][0].as_py(), rows, sizes(known), bool(np.isfinite(known).any()))
+    return rows, np.array(sure, float)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pipeline.output.reviews.answers import Place, ReviewAnswers, ReviewerAnswer
 from pipeline.output.reviews.draw import rows_at
 from pipeline.output.reviews.question import ReviewQuestion, question_of
-from pipeline.output.reviews.sample import DrawnRow, ReviewSample
+from pipeline.output.reviews.sample import ReviewSample
 from pipeline.output.reviews.samples import read_sample
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.rows.gold_row import GoldRow
@@ -43,7 +43,9 @@ def agreed_gold(
 
     An answer that is no longer a choice does not count.
     """
-    given = {row.place: _values(row, answers, choices) for row in sample.rows}
+    allowed = {None, *choices}
+    said = [{p: a.value for p, a in one.items() if a.value in allowed} for one in answers.values()]
+    given = {r.place: [one[r.place] for one in said if r.place in one] for r in sample.rows}
     reached = next(
         (n for n, row in enumerate(sample.rows) if not given[row.place]), len(sample.rows)
     )
@@ -54,13 +56,6 @@ def agreed_gold(
         if value is not None and row.place not in changed:
             gold.append(GoldRow(row.shard, row.row, value, one.probability, one.random))
     return gold
-
-
-def _values(
-    row: DrawnRow, answers: Mapping[str, Mapping[Place, ReviewerAnswer]], choices: tuple[str, ...]
-) -> list[str | None]:
-    found = [by_place[row.place].value for by_place in answers.values() if row.place in by_place]
-    return [value for value in found if value is None or value in choices]
 
 
 def _majority(values: list[str | None]) -> str | None:

@@ -138,9 +138,8 @@ class StoredRows:
     @cached_property
     def right_answers(self) -> RightAnswers:
         """The known right answers. Raises StorageFailed."""
-        from pipeline.output.rows.right_answers import (
-            RightAnswers,  # reviews need the rows themselves
-        )
+        # here, because reviews need the rows themselves
+        from pipeline.output.rows.right_answers import RightAnswers
 
         return RightAnswers(self)
 

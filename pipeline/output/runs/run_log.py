@@ -201,11 +201,11 @@ def _attached() -> list[RunLog]:
 
 def forget_old_runs(storage: Storage, kept: int = KEPT_RUNS) -> None:
     """Delete the logs of all runs except the last ones. Raises StorageFailed."""
-    paths = [path for path, _ in storage.files(LOGS)]
-    for run in sorted({_run_of(path) for path in paths})[:-kept]:
-        for path in paths:
-            if _run_of(path) == run:
-                storage.delete(path)
+    paths = storage.names(LOGS)
+    old = sorted({_run_of(path) for path in paths})[:-kept]
+    for path in paths:
+        if _run_of(path) in old:
+            storage.delete(path)
 
 
 def logged_runs(storage: Storage) -> list[str]:

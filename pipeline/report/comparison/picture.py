@@ -31,34 +31,22 @@ def draw_quality(
     figure = Figure(figsize=(11, 1.9 + 0.5 * len(names)), dpi=150, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
     axes = figure.subplots(1, 3, sharey=True)
-    panels: tuple[
-        tuple[str, str, Callable[[CandidateQuality], Bootstrap], Callable[[Bootstrap], str]], ...
-    ]
+    nothing, all_of_them = Bootstrap(0, 0, 0), Bootstrap(1, 1, 1)
     panels = (
-        ("Perplexity", "lower is better", lambda q: q.perplexity, _plain),
-        (
-            "KL divergence from the reference",
-            "nats a token, lower is better",
-            lambda q: q.kl,
-            _plain,
-        ),
-        (
-            "Same likeliest token",
-            "share of tokens, higher is better",
-            lambda q: q.agreement,
-            _percent,
-        ),
+        ("Perplexity", "lower is better", "perplexity", first.reference_perplexity),
+        ("KL divergence from the reference", "nats a token, lower is better", "kl", nothing),
+        ("Same likeliest token", "share of tokens, higher is better", "agreement", all_of_them),
     )
-    for number, (axis, (title, unit, pick, text)) in enumerate(zip(axes, panels, strict=True)):
+    for axis, (title, unit, name, own) in zip(axes, panels, strict=True):
+        text = _percent if name == "agreement" else _plain
         axis.set_title(title, loc="left", fontsize=10.5, color=_INK, pad=8)
         axis.set_xlabel(unit, fontsize=8.5, color=_MUTED)
-        own = (first.reference_perplexity, Bootstrap(0, 0, 0), Bootstrap(1, 1, 1))[number]
         axis.axvline(own.value, color=_REFERENCE, linewidth=1, linestyle=(0, (3, 3)), zorder=1)
-        _point(axis, 0, own, text(own) if number != 1 else "0", _REFERENCE)
+        _point(axis, 0, own, "0" if own is nothing else text(own), _REFERENCE)
         for place, (_, quality) in enumerate(compared, 1):
-            value = pick(quality)
+            value: Bootstrap = getattr(quality, name)
             label = text(value)
-            if number == 0:
+            if name == "perplexity":
                 label += f"  ({100 * (quality.ratio.value - 1):+.1f} %)"
             _point(axis, place, value, label, _CANDIDATE)
         _tidy(axis, text)

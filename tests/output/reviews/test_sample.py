@@ -31,14 +31,14 @@ def drawn(output: StoredRows, rows: int, seed: int = 7) -> ReviewSample:
 
 
 def simulated(
-    population: int, rows: int, seed: int, sizes: np.ndarray, first: int | None = None
+    population: int, rows: int, seed: int, confidences: np.ndarray, first: int | None = None
 ) -> dict[int, tuple[float, bool]]:
     """As ``draw`` does it, without an output: row -> (probability, random)."""
-    from pipeline.output.reviews.draw import _Candidates, _Chunk
+    from pipeline.output.reviews.draw import _Candidates
     from pipeline.output.reviews.sample import asked_order
 
     known = _Candidates(rows + 1)
-    known.add(_Chunk("f", np.arange(population), sizes), seed)
+    known.add("f", np.arange(population), confidences, seed)
     random, doubtful = known.orders(doubt=True)
     taken, k, gone = asked_order(random, doubtful, rows)
     places = ({row: n for n, row in enumerate(random[:k])},
@@ -119,12 +119,12 @@ class TestProbabilities:
         self, first: int | None
     ) -> None:
         population, rows, draws = 60, 25, 3000
-        sizes = 0.02 + 0.98 * np.linspace(0, 1, population) ** 3
+        confidences = 1 - np.linspace(0, 1, population) ** 3
         values = np.linspace(-1, 2, population)
         estimates, counted = [], np.zeros(population)
         random_rows = 0
         for seed in range(draws):
-            found = simulated(population, rows, seed, sizes, first)
+            found = simulated(population, rows, seed, confidences, first)
             estimates.append(sum(values[row] / p for row, (p, _) in found.items()))
             random_rows += sum(random for _, random in found.values())
             for row, (_, random) in found.items():
