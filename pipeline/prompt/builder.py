@@ -27,19 +27,6 @@ _BETWEEN = "\n\n"  # a blank line between instructions, examples and the row
 
 
 @dataclass(frozen=True, slots=True)
-class _Apart:
-    """A prompt's text, split at control tokens. ``tail``: the text that an answer's tokens join,
-    since no token merges across a control token."""
-
-    parts: Parts
-
-    @property
-    def tail(self) -> str:
-        last = self.parts[-1] if self.parts else ""
-        return last if isinstance(last, str) else ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Ids:
     """A prompt that consists of token ids already."""
 
@@ -89,14 +76,14 @@ class PromptBuilder:
 
         ``places``: the rows' places, which their seeds depend on; None: nothing is drawn.
         """
-        ready: list[list[_Apart] | _Ids | RowError] = []
+        ready: list[list[Parts] | _Ids | RowError] = []
         for row in rows:
             try:
                 ready.append(self._written(row))
             except RowError as error:
                 ready.append(replace(error, message=unmarked(error.message)))
         texts = [text for one in ready if isinstance(one, list) for text in one]
-        encoded = iter(self._tokenizer.encode_parts([text.parts for text in texts]))
+        encoded = iter(self._tokenizer.encode_parts(texts))
         built: list[Prompt | RowError] = []
         for number, (row, one) in enumerate(zip(rows, ready, strict=True)):
             if isinstance(one, RowError):
@@ -105,7 +92,7 @@ class PromptBuilder:
             if isinstance(one, _Ids):
                 read = [(one.ids, "")]
             else:
-                read = [(next(encoded), text.tail) for text in one]
+                read = [(next(encoded), _tail(text)) for text in one]
             try:
                 if self._score is not None:
                     built.append(self._scored(*read[0], row))
@@ -127,9 +114,8 @@ class PromptBuilder:
 
     def _drawn(self, ids: list[int], tail: str, sampling: Sampling, place: Place | None) -> Prompt:
         """With the row's seed, if the job has a seed and the row has none of its own."""
-        if self._seed is None or place is None:
-            return Prompt(ids, tail, sampling)
-        if sampling.seed is not None or sampling.temperature == 0:
+        own = sampling.seed is not None or sampling.temperature == 0
+        if self._seed is None or place is None or own:
             return Prompt(ids, tail, sampling)
         seed = row_seed(self._seed, place)
         return Prompt(ids, tail, sampling.model_copy(update={"seed": seed}), own_seed=True)
@@ -180,11 +166,11 @@ class PromptBuilder:
             written = self._written(row)
         except RowError:
             return None
-        parts = [p for one in written for p in one.parts] if isinstance(written, list) else []
+        parts = [p for one in written for p in one] if isinstance(written, list) else []
         names = (self._tokenizer.control_token_in(p) for p in parts if isinstance(p, str))
         return next((name for name in names if name is not None), None)
 
-    def _written(self, row: Row) -> list[_Apart] | _Ids:
+    def _written(self, row: Row) -> list[Parts] | _Ids:
         """The prompts' texts, split, or token ids. Raises RowError."""
         rendered = self._rendered(row)
         if not isinstance(rendered, list):
@@ -192,11 +178,12 @@ class PromptBuilder:
             return rendered
         return [self._apart(text) for text in rendered]
 
-    def _apart(self, text: str) -> _Apart:
+    def _apart(self, text: str) -> Parts:
+        """``text``, split at control tokens."""
         _of_any_use(text)
         if self._job.special_tokens == "control":
             text = self._tokenizer.mark(text)
-        return _Apart(_texts_checked(self._tokenizer.parts(text)))
+        return _texts_checked(self._tokenizer.parts(text))
 
     def _rendered(self, row: Row) -> list[str] | _Ids:
         """The prompt's text, marked (in a chat with several questions: one for each), or its token
@@ -254,6 +241,12 @@ class PromptBuilder:
             answer = as_text(example[ANSWER])
             parts.append(open_ended(rendered) + continuation(rendered, answer))
         return "".join(part + _BETWEEN for part in parts)
+
+
+def _tail(parts: Parts) -> str:
+    """The text that an answer's tokens join, since no token merges across a control token."""
+    last = parts[-1] if parts else ""
+    return last if isinstance(last, str) else ""
 
 
 def _of_any_use(prompt: str | list[int]) -> None:

@@ -103,9 +103,10 @@ class ObjectStorage:
         return [path for path, _ in self.files(folder)]
 
     def versions(self, folder: str) -> dict[str, str] | None:
-        entries = self._entries(folder, "file")
-        tags = [str(entry.get("ETag") or entry.get("etag") or "") for _, entry in entries]
-        return dict(zip((joined(folder, name) for name, _ in entries), tags, strict=True))
+        return {
+            joined(folder, name): str(entry.get("ETag") or entry.get("etag") or "")
+            for name, entry in self._entries(folder, "file")
+        }
 
     def folders(self) -> list[str]:
         return sorted(name for name, _ in self._entries("", "directory"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import types
 from collections.abc import Mapping
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -130,10 +130,9 @@ def _wants_text(value: Any, kinds: tuple[Any, ...]) -> bool:
     """Whether only text is wanted, and not a type that YAML may have read correctly."""
     if value is None:
         return False
-    words = [k for k in kinds if get_origin(k) is not None and "Literal" in str(get_origin(k))]
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     text = str in kinds or Text in kinds or bool(words)
-    literals = [word for k in words for word in get_args(k)]
-    return text and type(value) not in kinds and value not in literals
+    return text and type(value) not in kinds and value not in words
 
 
 def _is_json(text: str, value: Any) -> bool:
