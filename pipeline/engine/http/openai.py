@@ -57,7 +57,9 @@ class OpenAiServer(ServerApi):
         entry = by_name[self._model]
         self._vllm = str(entry.get("owned_by")) == "vllm"
         self._token_ids = self._vllm
-        await self._check_tokens()
+        prompt, ids = endpoint.sample()
+        counted = _usage(await self._ask(prompt, 1), "prompt_tokens")
+        endpoint.check_tokens(counted, ids, self._model)
         most_logprobs = await self._most_logprobs()
         self._streams = await self._tells_as_it_writes()
         regex = self._vllm and await self._holds({"structured_outputs": {"regex": _REGEX}}, "zq")
@@ -140,12 +142,6 @@ class OpenAiServer(ServerApi):
 
     async def _ask_briefly(self, number: int) -> None:
         await self._ask(f"{number}. {_PROBE}", 8)
-
-    async def _check_tokens(self) -> None:
-        """Raise EndpointUnfit where its tokens are not those of the job's model."""
-        prompt, ids = self._endpoint.sample()
-        answer = await self._ask(prompt, 1)
-        self._endpoint.check_tokens(_usage(answer, "prompt_tokens"), ids, self._model)
 
     async def _most_logprobs(self) -> int:
         # OpenAI's way for completions, and that for chats, which mlx_lm's server has for both

@@ -21,7 +21,7 @@ class CardNotes:
 
     def __init__(self) -> None:
         self._since: dict[_Key, tuple[float, float]] = {}  # first and last seen so
-        self._said: set[tuple[str, int, Slowed]] = set()
+        self._said: set[_Key] = set()
 
     def lines(self, now: float, workers: Mapping[str, Vitals]) -> list[str]:
         """What is new at ``now`` (seconds on any clock)."""

@@ -54,17 +54,11 @@ class Rehearsal:
         """Raise what an engine for so many sequences meets while it is loaded: EngineFailed."""
         if int(os.environ.get(SEAT, -1)) in self._settings.broken:
             raise EngineFailed("the simulated engine is broken")
-        most = self._settings.load_out_of_memory_above
-        if most is not None and max_num_seqs > most:
-            raise EngineOutOfMemory(
-                f"the simulated engine is out of memory: {max_num_seqs} > {most}"
-            )
+        _check_memory(max_num_seqs, self._settings.load_out_of_memory_above)
 
     def step(self, running: int) -> None:
         """Raise what an engine with so many sequences at once meets: EngineOutOfMemory."""
-        most = self._settings.step_out_of_memory_above
-        if most is not None and running > most:
-            raise EngineOutOfMemory(f"the simulated engine is out of memory: {running} > {most}")
+        _check_memory(running, self._settings.step_out_of_memory_above)
 
     def strike(self, fault: RehearsedFault | None) -> None:
         """The engine computes a request with ``fault``: perhaps this does not return."""
@@ -76,3 +70,8 @@ class Rehearsal:
             time.sleep(3600)
         while fault is RehearsedFault.FREEZE:
             ctypes.PyDLL(None).sleep(3600)  # with the interpreter's lock in hand
+
+
+def _check_memory(number: int, most: int | None) -> None:
+    if most is not None and number > most:
+        raise EngineOutOfMemory(f"the simulated engine is out of memory: {number} > {most}")

@@ -99,13 +99,9 @@ class _Try:
     waited: float
 
     @property
-    def share_waited(self) -> float:
-        return self.waited / self.seconds if self.seconds else 0.0
-
-    @property
     def quiet(self) -> bool:
         """Nothing else on this machine kept it up."""
-        return self.share_waited <= _DISTURBED
+        return self.waited <= _DISTURBED * self.seconds
 
     @classmethod
     def of(cls, parts: Sequence[_Try]) -> _Try:
