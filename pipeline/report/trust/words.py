@@ -57,10 +57,6 @@ def quality_words(block: Block) -> str | None:
     return " · ".join(parts)
 
 
-def is_accepted(block: Block) -> bool:
-    return "threshold" in (block.get("acceptance") or {})
-
-
 def taken_back_words(questions: Sequence[str]) -> list[str]:
     """That a promise was taken back, and of which ``questions``; empty if none was."""
     if not questions:
@@ -77,7 +73,7 @@ def promise_words(block: Block) -> str | None:
     error, confidence = percent(promise["error"]), percent(promise["confidence"])
     what = f"at most {error} of them wrong, with {confidence} confidence"
     rows = plural(block["rows"], "row")
-    if outcome and is_accepted(block):
+    if outcome and "threshold" in outcome:
         return f"{count(outcome['rows'])} of {rows} are accepted: {what}."
     why = block.get("no_promise")
     if outcome:
