@@ -224,7 +224,7 @@ class Packer:
         doubt: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Blocks at each step of the horizon, with the deviations that the margin adds."""
-        care = np.float32(self.safety_margin.value)
+        care = np.float32(self.safety_margin.at(self.running))
         unsure = np.square(_DOUBT * doubt) if care > 0 else 0
         expected: NDArray[np.float32] = (mean + care * np.sqrt(variance + unsure)).astype(
             np.float32

@@ -5,6 +5,10 @@ wait for the next one to end, some steps. That is worth
 
     gain = steps until the next end * fixed seconds of a step / requests running.
 
+The steps until the next end are a completion's length over the requests running: with half as many
+running as usual, one more is worth four times as much. So while few run, as at the start and behind
+a large prompt, less is kept free.
+
 If the cache overflows, the newest request is preempted, and its tokens are computed again:
 
     loss = recomputed tokens * seconds per token.
@@ -46,7 +50,7 @@ class SafetyMargin:
         self._aim = _RECOMPUTED
         self._steps = 0
         self._pure = self._mixed = 0  # of decoding only, and with prefill
-        self._weighed = False
+        self._chance: float | None = None  # of overflow, worth it with ``_batch`` requests running
         self._xx = np.zeros((2, 2))
         self._xy = np.zeros(2)
         self._batch = 1.0
@@ -55,7 +59,14 @@ class SafetyMargin:
 
     @property
     def value(self) -> float:
-        return min(max(self._base + self._offset, _LEAST), _MOST)
+        """With as many requests running as in the mean so far, or more."""
+        return self._clamped(self._base)
+
+    def at(self, running: int) -> float:
+        """With ``running`` requests running now."""
+        if self._chance is None or running >= self._batch:
+            return self.value
+        return self._clamped(_deviations(self._chance * (self._batch / max(running, 1)) ** 2))
 
     def stepped(
         self, seconds: float, *, sequences: int, prefill_tokens: int = 0, steps: int = 1
@@ -77,7 +88,7 @@ class SafetyMargin:
             self._pure += 1
             self._batch += (sequences / steps - self._batch) * max(_MEMORY, 1 / self._pure)
         both = self._mixed >= _ENOUGH_MIXED and self._pure >= _ENOUGH_PURE
-        if both and (not self._weighed or self._steps % _LOOK_AGAIN == 0):
+        if both and (self._chance is None or self._steps % _LOOK_AGAIN == 0):
             self._weigh()
 
     def admitted(self, prompt_tokens: int) -> None:
@@ -107,19 +118,29 @@ class SafetyMargin:
     def _move(self, tokens: float) -> None:
         self._offset = min(max(self._offset + tokens * _PER_TOKEN, -_OFFSET), _OFFSET)
 
+    def _clamped(self, deviations: float) -> float:
+        return min(max(deviations + self._offset, _LEAST), _MOST)
+
     def _weigh(self) -> None:
         """The accepted chance of overflow, from the means so far."""
         ridge = np.diag([1e-9, 1e-3]) * max(self._xx[0, 0], 1e-9)
         fixed, per_token = np.linalg.solve(self._xx + ridge, self._xy)
         if per_token <= 0:
             return
-        fixed = max(fixed, 0.0)
-        self._weighed = True
         batch = max(self._batch, 1.0)
-        gain = self._completion / batch * fixed / batch
+        gain = self._completion / batch * max(fixed, 0.0) / batch
         again = self._prompt + self._completion / 4  # the newest has generated least
-        chance = gain / (again * per_token)
-        chance = chance * chance / (1 + chance)
-        bounded = min(max(chance, _LEAST_CHANCE), _MOST_CHANCE)
-        self._base = NormalDist().inv_cdf(1 - bounded)
-        self._aim = max(_RECOMPUTED, bounded * again / (self._prompt + self._completion))
+        self._chance = gain / (again * per_token)
+        self._base = _deviations(self._chance)
+        share = again / (self._prompt + self._completion)
+        self._aim = max(_RECOMPUTED, _bounded(self._chance) * share)
+
+
+def _bounded(chance: float) -> float:
+    """The accepted chance of overflow where ``chance`` (gain over loss) would be worth it."""
+    chance = chance * chance / (1 + chance)
+    return min(max(chance, _LEAST_CHANCE), _MOST_CHANCE)
+
+
+def _deviations(chance: float) -> float:
+    return NormalDist().inv_cdf(1 - _bounded(chance))

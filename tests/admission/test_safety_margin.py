@@ -41,6 +41,17 @@ def test_the_more_run_the_less_one_more_is_worth() -> None:
     assert measured(0.042, 0.0014, batch=40).value > measured(0.042, 0.0014, batch=4).value
 
 
+def test_while_few_run_less_is_kept_free() -> None:
+    made = measured(0.024, 0.0014)
+
+    assert made.at(32) == made.at(17) == made.value
+    assert made.at(3) < made.at(6) < made.value
+
+
+def test_before_anything_is_measured_it_is_as_careful_however_few_run() -> None:
+    assert SafetyMargin(200).at(1) == SafetyMargin(200).value
+
+
 def test_recomputation_raises_it() -> None:
     made = SafetyMargin(200)
     before = made.value
