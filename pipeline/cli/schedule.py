@@ -154,6 +154,7 @@ def run_now_command(
     schedule = db.schedule(name)
     now = datetime.now(UTC)
     run = db.begin(name, now, now, manual=True, full=full)
+    assert run is not None  # none began in this very microsecond
     while run is not None and run.state is RunState.UNDER_WAY:
         key = run.key
         try:
