@@ -46,7 +46,7 @@ def read_shared(storage: Storage) -> list[SharedAnswers]:
     """The answers of all engines, in the order of the engines' names."""
     found = []
     for path, _ in storage.files(SHARED_ROWS):
-        with suppress(msgspec.DecodeError):  # not our file, or incomplete
+        with suppress(msgspec.DecodeError, UnicodeDecodeError):  # not our file, or incomplete
             found.append(_DECODER.decode(storage.read(path) or b""))
     return sorted(found, key=lambda one: one.engine)
 

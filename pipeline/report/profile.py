@@ -64,7 +64,7 @@ def load_profile(path: Path | None = None) -> list[ProfileEntry]:
         try:
             records.append(_DECODER.decode(line))
         except msgspec.DecodeError:
-            continue  # cut off by a crash, or written by another version
+            continue  # cut off by a crash, or of other types
     return records
 
 

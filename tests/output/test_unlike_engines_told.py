@@ -21,6 +21,7 @@ from pipeline.output.columns.results import (
 )
 from pipeline.output.rows.stored_rows import StoredRows
 from pipeline.output.shared_answers import (
+    SHARED_ROWS,
     EngineAgreement,
     SharedAnswers,
     agreements,
@@ -102,3 +103,15 @@ def test_who_answered_is_no_part_of_the_answer(tmp_path: Path) -> None:
     run_here(job_in(tmp_path, resources={"mixed": True}))
 
     assert StoredRows(str(tmp_path / "out")).answer_columns == ("completion",)
+
+
+@pytest.mark.parametrize(
+    "content", [b'{"engine": "a", "answers": {"f:1": "\xff"}}', b'{"engine": "a", "ans', b"[]"]
+)
+def test_a_file_that_is_damaged_or_not_ours_is_passed_over(tmp_path: Path, content: bytes) -> None:
+    storage = open_storage(str(tmp_path))
+    told = SharedAnswers("b", {"f:1": "yes"})
+    write_shared(storage, told)
+    storage.replace(f"{SHARED_ROWS}/strange.json", content)
+
+    assert read_shared(storage) == [told]

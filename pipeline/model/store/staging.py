@@ -68,7 +68,8 @@ class Staging:
 
     def publish(self, target: Path) -> None:
         """Sync the files to the disk, then rename the folder to ``target``."""
-        (self.path / STATE_FILE).unlink(missing_ok=True)
+        for state in self.path.glob(f"*{STATE_FILE}*"):  # and what a kill left of writing it
+            state.unlink()
         for file in self.path.iterdir():
             sync(file)
         sync(self.path)
