@@ -94,7 +94,7 @@ class Policy(Protocol):
 
 
 class PolicyModule(Protocol):
-    """What the module of a policy offers (``job.admission_policies`` names it)."""
+    """What the module of a policy offers (``job.registries.admission_policies`` names it)."""
 
     def make(self, limits: Limits, known: Lengths | None, number: int) -> Policy:
         """``known``: how long completions were in an earlier run, or may be. ``number``: the one in

@@ -30,10 +30,10 @@ from pipeline.cli.rack.jobs.command import (
     watch_command,
 )
 from pipeline.cli.rack.logs import logs_command
-from pipeline.cli.run.cancel import cancel_command
 from pipeline.cli.run.command import run_command
 from pipeline.cli.run.retry import retry_command
 from pipeline.cli.run.status import status_command
+from pipeline.cli.run.stop import cancel_command
 from pipeline.cli.schedule import schedule_app, serve_command
 from pipeline.cli.try_out.demo import demo_command
 from pipeline.cli.try_out.fit.command import fit_command

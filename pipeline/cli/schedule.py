@@ -289,7 +289,7 @@ def perform_command(
     address: str | None = None,
 ) -> None:
     """What the scheduler runs for one run: its result is one JSON object on stdout."""
-    from pipeline.cli.run.watch import attended
+    from pipeline.cli.run.run_watcher import attended
     from pipeline.service.queue.unsubmitted_runs import guest_of
     from pipeline.service.scheduler.process import end_with
     from pipeline.service.scheduler.run_once import run_once

@@ -1,1 +1,1 @@
-"""A run from the driver's side: plan, workers, commits, report."""
+"""A run from the driver's side: plan, forecast, coordinator, workers, trust, stop, report."""

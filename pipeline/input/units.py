@@ -1,4 +1,4 @@
-"""Cutting shards into units of work: a pure function of the input, so a resume finds them."""
+"""Cutting shards into units of work: the same input and size of units give the same units."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import warnings
 from contextlib import redirect_stdout
 from typing import Any
 
-from pipeline.cli.run.watch import RunWatcher
+from pipeline.cli.run.run_watcher import RunWatcher
 from pipeline.driver.progress.watcher import Watcher, Watchers
 from pipeline.driver.run import RunOptions
 from pipeline.driver.run import run as run_job

@@ -1,1 +1,1 @@
-"""The job file as frozen models: the only place that says what a key means."""
+"""The job file: its models, templates and fingerprint, and the registries it names members of."""

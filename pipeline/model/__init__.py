@@ -1,1 +1,1 @@
-"""Models: their shapes, checkpoints, tokenizers."""
+"""Models: families, catalogue, store, conversion, tokenizers."""

@@ -65,7 +65,7 @@ class SingleFlight(Generic[Row, Result]):
         """The first row has its result. Returns the rows that waited for it: all have the same
         answer."""
         self._remember(key, result)
-        return self.late(key)
+        return self._released(key)
 
     def failed(self, key: bytes) -> Row | None:
         """The first row failed in a way that says nothing about the others.
@@ -82,6 +82,9 @@ class SingleFlight(Generic[Row, Result]):
     def late(self, key: bytes) -> list[Row]:
         """The first row took too long; the others may or may not. So each is computed by itself,
         and all at the same time, since together they take no longer than one."""
+        return self._released(key)
+
+    def _released(self, key: bytes) -> list[Row]:
         followers = self._followers.pop(key)
         self.waiting -= len(followers)
         return followers

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.cli.run.watch import RunWatcher
+from pipeline.cli.run.run_watcher import RunWatcher
 from pipeline.driver.coordinator.coordinator import Snapshot
 from pipeline.output.tally import Tally
 from pipeline.worker.coordination.messages import Progress

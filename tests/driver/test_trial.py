@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Listener
 from pathlib import Path
+from threading import Thread
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -78,6 +80,33 @@ def test_nobody_is_listened_to_in_a_folder_that_others_can_open(tmp_path: Path) 
     for ask in (WarmEngine(tmp_path / "w").key, WarmEngine(tmp_path / "w").end):
         with pytest.raises(UsageError, match="not this user's alone"):
             ask()
+
+
+class _OfAnotherVersion:
+    """Says something, when it is connected to, that this version has no class for."""
+
+    WORDS = b"cpipeline.driver.trial.gone\nLoadedEngine\n."
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700)
+        self._listener = Listener(str(folder / "engine.sock"), family="AF_UNIX")
+        self.thread = Thread(target=self._answer)
+        self.thread.start()
+
+    def _answer(self) -> None:
+        with self._listener, self._listener.accept() as connection:
+            connection.send_bytes(self.WORDS)
+            connection.poll(20)  # until the other side is closed
+
+
+@pytest.mark.parametrize(("asked", "answer"), [("key", None), ("end", True)])
+def test_an_engine_that_another_version_left_behind_is_none_that_can_be_asked(
+    asked: str, answer: object, tmp_path: Path
+) -> None:
+    left = _OfAnotherVersion(tmp_path / "w")
+
+    assert getattr(WarmEngine(tmp_path / "w"), asked)() == answer
+    left.thread.join()
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""The admission policies, one file each (``job.admission_policies`` names them)."""
+"""The admission policies, one file each (``job.registries.admission_policies`` names them)."""

@@ -1,4 +1,4 @@
-"""Whether a model fits a card, and what would if it does not: the question, its answer. Pure."""
+"""Whether a model fits a card (``assess.bare_fit`` decides), and what would help. Pure."""
 
 from __future__ import annotations
 

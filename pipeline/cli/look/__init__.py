@@ -1,1 +1,1 @@
-"""The results of a job: rows, their accuracy, comparisons of outputs, export to a file."""
+"""The results of a job: rows, accuracy, trust, review, comparisons, verifying, export, cleaning."""

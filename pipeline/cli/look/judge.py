@@ -75,7 +75,7 @@ def judge_command(
         tell(session, _say_of_people, as_json=as_json)
         return
     _refuse(of_people, "is for the page on which people judge", "add --human")
-    from pipeline.cli.run.watch import RunWatcher
+    from pipeline.cli.run.run_watcher import RunWatcher
     from pipeline.driver.comparison.judge import DEFAULT_OUTPUT, JudgeOptions, judge
 
     place = output or DEFAULT_OUTPUT

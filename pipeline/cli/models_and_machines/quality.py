@@ -43,7 +43,7 @@ def quality_command(
     as_json: Json = False,
 ) -> None:
     """Perplexity, KL divergence and greedy-token agreement of models against a reference."""
-    from pipeline.cli.run.watch import RunWatcher
+    from pipeline.cli.run.run_watcher import RunWatcher
     from pipeline.driver.comparison.quality import compare
     from pipeline.driver.run import RunOptions
 

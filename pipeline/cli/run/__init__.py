@@ -1,1 +1,1 @@
-"""Doing a job: running, watching and stopping it, and retrying its error rows."""
+"""Doing a job: running it and what it shows meanwhile, its status, stopping, error rows again."""

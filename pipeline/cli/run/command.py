@@ -45,7 +45,7 @@ def run_command(
     looking = Timer(_SOON_SECONDS, note, (f"input   {where}",))  # imports and input take seconds
     looking.daemon = True
     looking.start()
-    from pipeline.cli.run.watch import attended, end_with
+    from pipeline.cli.run.run_watcher import attended, end_with
     from pipeline.driver.run import RunOptions, run
     from pipeline.service.queue.unsubmitted_runs import guest_of
 

@@ -40,7 +40,7 @@ def retry_command(
 ) -> None:
     """Do the error rows again; all others stay as they are. Exit 0: no error row is left; 3: some
     are; 1: not finished; 2: bad input; 130: stopped on request."""
-    from pipeline.cli.run.watch import attended, end_with
+    from pipeline.cli.run.run_watcher import attended, end_with
     from pipeline.driver.retry import RetryOptions, retry
 
     lines = [*(settings or []), *([f"resources.workers={workers}"] if workers else [])]

@@ -51,7 +51,7 @@ def demo_command(
         data = data.relative_to(here)
     changes = [f"input.path={data}", *(settings or [])]
     job = load_with(gallery() / _JOB, changes, output=output)
-    from pipeline.cli.run.watch import attended, print_result
+    from pipeline.cli.run.run_watcher import attended, print_result
     from pipeline.driver.run import RunOptions, run
 
     with attended() as (watcher, stop):

@@ -1,1 +1,1 @@
-"""The dispatcher behind Ray: the actor that grants leases."""
+"""The actor through which workers ask for leases; ``dispatch`` decides on them."""

@@ -2,7 +2,7 @@
 
 Its process (``warm_engine``) says the key of what is loaded, then is sent an ``EngineStart``, an
 ``AskedRows``, or None: to end at once. It answers with lines to be said, and in the end with the
-results, or the error.
+results (None: the engine is loaded), or the error.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ class WarmEngine:
         is at something."""
         if not connection.poll(seconds):
             return None
-        with suppress(OSError, EOFError):
-            key: str = connection.recv()
-            return key
+        with suppress(Exception):  # gone, or left by another version, whose words cannot be read
+            key = connection.recv()
+            return key if isinstance(key, str) else None
         return None
 
     def _kill(self) -> None:

@@ -1,1 +1,1 @@
-"""llama.cpp's server, started and ended by us, on a GGUF file as it is."""
+"""llama.cpp's server, on a GGUF file as it is: started and ended by us, or already running."""

@@ -1,1 +1,1 @@
-"""vLLM. All code that uses its internals is here."""
+"""vLLM. All code that runs on its internals is here."""

@@ -1,1 +1,1 @@
-"""File formats: each has one file or folder."""
+"""File formats: each has a folder with a ``kind.py``; what they share is beside them."""

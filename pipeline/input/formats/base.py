@@ -1,4 +1,4 @@
-"""The interface of every input format: a quick scan of a file, and its rows in order."""
+"""What every format's code shares: opening files, scans, rows in order, marks to begin at."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Commit records: they make a file of results count, exactly once."""
+"""Commit records, and the tree of cut units (``output.dataset.Dataset`` creates a record)."""

@@ -12,7 +12,7 @@ import typer
 
 from pipeline.cli.options import JobFile, Json, Output, RackAddress, Rows, load_with, set_option
 from pipeline.cli.rack.command import rack_address
-from pipeline.cli.run.cancel import stop_run
+from pipeline.cli.run.stop import stop_run
 from pipeline.cli.terminal.console import ERR, print_json
 from pipeline.errors import Stopped, UsageError
 from pipeline.output.commit.records import STATE
@@ -148,7 +148,7 @@ def drive_command(
     address: Annotated[str, typer.Option()],
 ) -> None:
     """What the queue has Ray run for one job."""
-    from pipeline.cli.run.watch import attended, end_with
+    from pipeline.cli.run.run_watcher import attended, end_with
     from pipeline.service.queue.drive import drive
 
     with attended() as (watcher, stop):
