@@ -26,6 +26,7 @@ from pipeline.model.store.resolve import resolve
 from pipeline.model.tokenizer import Tokenizer
 from pipeline.report.trust.picture import draw_trust
 from pipeline.rows.work_order import unit_rows
+from tests.support import small_vocabulary
 from tests.support.fake_cards import fake_cards as fake_cards
 from tests.support.processes import Finished, Launcher
 from tests.support.ray_head import _files_with_ray as _files_with_ray
@@ -77,6 +78,25 @@ def _no_one_learns_from_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Runs of tests do not go into the user's profile, nor does it change what tests see. Each file
     has its own: which files one process tests before another is a matter of chance."""
     os.environ["RACKMILL_PROFILE"] = str(tmp_path_factory.mktemp("profile") / "profile.jsonl")
+
+
+@pytest.fixture(scope="session")
+def _small_vocabulary(model: ModelFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("store") / "home"
+    small_vocabulary.write_store(home, model)
+    return home
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_to_read(request: pytest.FixtureRequest, _files_with_ray: set[Path]) -> Iterator[None]:
+    """The many processes of runs without a real engine have the small vocabulary."""
+    here = [item for item in request.session.items if item.path == request.path]
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path in _files_with_ray and not any(
+            i.get_closest_marker("engine") for i in here
+        ):
+            patch.setenv("RACKMILL_HOME", str(request.getfixturevalue("_small_vocabulary")))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
