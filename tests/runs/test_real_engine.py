@@ -32,8 +32,8 @@ def probe(
     launcher,
     model: ModelFolder,
 ) -> dict[str, Any]:
-    """``param``: where the engine's core is. On a CPU it is in the worker's process, which all other
-    tests of real engines run through."""
+    """``param``: where the engine's core is. In the worker's own process it is, on a CPU, in nearly
+    all other tests of real engines."""
     folder = tmp_path_factory.mktemp("probe")
     variables = environment(gpu=bool(offer().gpus), eager=not offer().gpus, core=request.param) | (
         {} if offer().gpus else cpu_environment(0, 1)
