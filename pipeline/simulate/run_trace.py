@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from pipeline.errors import UsageError
 from pipeline.output.columns.answers_as_rows import by_row
 from pipeline.printable import first_line
 from pipeline.rows.trace import OPTIONAL, REQUIRED, TraceRow, rows_of
 from pipeline.rows.workload import RequestShape, repeated, requests
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 REQUESTS = "requests"  # of the metadata ``rackmill.…``: a RequestShape
 _RUN = {"prompt_tokens", "error"}  # columns of every run's output
@@ -45,6 +47,8 @@ def read_trace(path: Path) -> Trace:
 
     Raises UsageError, naming the file and what is wrong with it.
     """
+    import pyarrow.dataset as ds  # loads pandas, where there is one: a quarter of a second
+
     if not path.exists():
         raise UsageError(f"trace: no such file: {path}")
     try:

@@ -15,7 +15,6 @@ from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
 
 from pipeline.trust.arrays import Bools, Floats, Ints
 
@@ -203,6 +202,7 @@ def _passes(wrong: Ints, seen: Ints, counts: Ints, promise: Promise) -> Bools:
 def _at_most(wrong: Ints, rows: Ints, all_wrong: Ints, seen: Ints) -> Floats:
     """The probability that at most ``wrong`` of ``seen`` rows drawn without replacement are wrong,
     if ``all_wrong`` of ``rows`` are: the hypergeometric distribution, summed downwards."""
+    from scipy.special import gammaln  # a quarter of a second to load
 
     def ways(of: Ints, some: Ints) -> Floats:
         logs: Floats = gammaln(of + 1) - gammaln(some + 1) - gammaln(of - some + 1)

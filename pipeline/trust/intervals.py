@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from scipy.special import betaincinv, ndtri
 
 from pipeline.trust.arrays import Floats
 
@@ -32,7 +32,7 @@ def wilson(
         if rows >= population:
             return Interval(share, share, share)
         rows = rows * (population - 1) / (population - rows)
-    z2 = float(ndtri((1 + confidence) / 2)) ** 2
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
     middle = (share * rows + z2 / 2) / (rows + z2)
     half = z2**0.5 / (rows + z2) * (rows * share * (1 - share) + z2 / 4) ** 0.5
     low = 0.0 if share == 0 else max(0.0, middle - half)
@@ -42,6 +42,8 @@ def wilson(
 def clopper_pearson_upper(wrong: int, rows: int, confidence: float = 0.95) -> float:
     """The upper bound of the share of wrong rows if ``wrong`` of ``rows`` are: it is exceeded with
     probability 1 - ``confidence`` at most. Clopper's and Pearson's one-sided bound (1934)."""
+    from scipy.special import betaincinv  # a quarter of a second to load
+
     if wrong >= rows:
         return 1.0
     return float(betaincinv(wrong + 1, rows - wrong, confidence))

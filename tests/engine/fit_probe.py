@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from pipeline.errors import EngineOutOfMemory
 from pipeline.model.catalogue import MODELS
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
@@ -219,6 +220,17 @@ def _answer_engine(model: ModelFolder, given: dict[str, Any]) -> dict[str, Any]:
     return answers
 
 
+def _too_large(model: ModelFolder, given: dict[str, Any]) -> dict[str, Any]:
+    """How an engine fails whose KV cache is larger than the machine."""
+    from pipeline.engine.vllm.engine import VllmEngine
+
+    try:
+        VllmEngine(model, given | {"kv_cache_memory_bytes": 1 << 40}).close()
+    except EngineOutOfMemory as e:
+        return {"need": e.shortage.need, "message": str(e)}
+    return {}
+
+
 def _write_shaped(source: Path, target: Path) -> ModelFolder:
     """A checkpoint folder of 4B's shape without weights, and the tokenizer of another."""
     geometry = shaped_geometry()
@@ -245,6 +257,7 @@ def _main(what: str, answers: Path, *paths: str) -> None:
     if what == "live":
         content = _answer_engine(ModelFolder("gemma-3-270m", Path(paths[0])), LIVE)
         content["sweep"] = _answer_sweep()
+        content["too_large"] = _too_large(ModelFolder("gemma-3-270m", Path(paths[0])), LIVE)
     else:
         shaped = _write_shaped(Path(paths[0]), answers.parent / "model")
         content = _answer_engine(shaped, SHAPED)

@@ -15,6 +15,7 @@ from pipeline.budget.weights import weight_bytes
 from pipeline.engine.gpu.usable import offer
 from pipeline.engine.machine.host import cpu_environment
 from pipeline.engine.vllm.engine import environment
+from pipeline.errors import MemoryNeed
 from pipeline.model.catalogue import MODELS
 from pipeline.model.folder import ModelFolder
 from pipeline.model.geometry import Geometry
@@ -120,6 +121,11 @@ def test_a_live_engines_weights_are_predicted_within_a_hundredth(live, model: Mo
     assert loaded == pytest.approx(predicted, rel=0.01) or (offer().gpus and not loaded)
 
 
+def test_a_cache_that_is_too_large_is_known_as_that(live) -> None:
+    """From it follows with how much less the next engine is loaded (``oom_fallback``)."""
+    assert live["too_large"]["need"] == MemoryNeed.CACHE, live["too_large"]
+
+
 @pytest.fixture(scope="module")
 def shaped(tmp_path_factory: pytest.TempPathFactory, launcher, model: ModelFolder) -> Any:
     """A model of 4B's widths in bf16, of fewer layers, weights made up; the KV cache in fp8, the
@@ -127,6 +133,7 @@ def shaped(tmp_path_factory: pytest.TempPathFactory, launcher, model: ModelFolde
     return _probe(tmp_path_factory.mktemp("shaped"), launcher, "shaped", model.path)
 
 
+@pytest.mark.long  # the blocks of fp8 are those of the sweep above, and of ./infra/test --cuda
 def test_fp8_without_the_hybrid_manager_is_predicted_too(shaped) -> None:
     layout = KvLayout(shaped_geometry(), 32, shaped["in_flight"], dtype_bytes=1, hybrid=False)
     facts = shaped["facts"]
@@ -134,6 +141,7 @@ def test_fp8_without_the_hybrid_manager_is_predicted_too(shaped) -> None:
     assert shaped["concurrency"] == _concurrency(layout, facts["num_blocks"] + 1, 2000)
 
 
+@pytest.mark.long
 def test_weights_in_bf16_are_predicted_too(shaped) -> None:
     loaded = shaped["facts"]["weights_bytes"]
     predicted = weight_bytes(shaped_geometry(), "bf16").total()

@@ -35,7 +35,7 @@ _ROWS = (500, 300)
 _SERVER = "llama.cpp gemma.gguf"
 _SIMULATED = "simulated int4 group 32"
 _ANSWER_SECONDS = 0.05
-_MORE_SEEDS = [pytest.param(seed, marks=pytest.mark.long) for seed in range(1, 20)]
+_SEEDS = range(20)
 
 
 async def _slow_llama(request: web.Request, body: Any) -> web.StreamResponse:
@@ -89,7 +89,8 @@ def _kill_either(ray: SharedRay, server: FakeServer, dice: random.Random) -> Fak
     return FakeServer(_slow_llama, port).__enter__()
 
 
-@pytest.mark.parametrize("seed", [0, *_MORE_SEEDS])
+@pytest.mark.long  # a worker that is killed: chaos/test_kills; a server: test_servers_gone
+@pytest.mark.parametrize("seed", _SEEDS)
 def test_whoever_is_killed_every_row_is_there_once(
     seed: int,
     tmp_path: Path,

@@ -25,14 +25,15 @@ from tests.support.engine_probe import CITY_PROMPTS, KV_BYTES, QUESTIONS, REGEX,
 pytestmark = [pytest.mark.engine, pytest.mark.ray]
 
 
-@pytest.fixture(scope="module", params=["shared", "own"])
+@pytest.fixture(scope="module", params=[pytest.param("shared", marks=pytest.mark.long), "own"])
 def probe(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     launcher,
     model: ModelFolder,
 ) -> dict[str, Any]:
-    """``param``: where the engine's core is."""
+    """``param``: where the engine's core is. In the worker's own process it is, on a CPU, in nearly
+    all other tests of real engines."""
     folder = tmp_path_factory.mktemp("probe")
     variables = environment(gpu=bool(offer().gpus), eager=not offer().gpus, core=request.param) | (
         {} if offer().gpus else cpu_environment(0, 1)

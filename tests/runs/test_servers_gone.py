@@ -139,6 +139,7 @@ def test_one_that_never_comes_back_ends_the_run_and_loses_nothing(
     assert _is_whole(tmp_path, read_output)
 
 
+@pytest.mark.long  # engines that are left do the rest: test_card_lost
 def test_of_two_servers_the_one_that_stays_does_the_rest(
     tmp_path: Path, launcher, shared_ray, write_shards, read_output, servers: list[Server]
 ) -> None:

@@ -20,6 +20,7 @@ engine: {kv_cache_memory_bytes: 1099511627776}
 
 
 @pytest.mark.engine
+@pytest.mark.long  # that the real engine's words are understood: engine/test_fit_engine
 @pytest.mark.ray
 def test_an_engine_that_asks_for_too_much_memory_is_loaded_with_less(
     tmp_path: Path, launcher, write_shards, read_output

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
 
 from pipeline.driver.trust.question import TrustedQuestion
 from pipeline.humanize import percent
@@ -102,6 +101,8 @@ def _differing(
 ) -> list[Drift | None]:
     """How each run differs that has fewer right answers than a draw among all rows would give it;
     None where that is by no more than chance, or it has as many."""
+    from scipy.special import bdtr  # a quarter of a second to load
+
     drawn = np.bincount(of_run[sample.rows[sample.random]], minlength=runs)
     shares = np.bincount(of_run, minlength=runs) / len(of_run)
     few = bdtr(drawn, int(drawn.sum()), shares) < SIGNIFICANT / runs

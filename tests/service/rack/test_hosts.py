@@ -87,6 +87,7 @@ def test_the_rack_shows_it(rack: Rack, shown: Any) -> None:
     assert engines["left"] is None
 
 
+@pytest.mark.long  # such a job, without a rack: runs/test_mixed_run
 def test_it_works_on_a_job_that_may_be_mixed(
     rack: Rack, job: Path, read_output: Callable[[Path], pa.Table]
 ) -> None:
