@@ -17,6 +17,7 @@ from pipeline.engine.machine.host import native_bf16
 pytestmark = [pytest.mark.engine, pytest.mark.alone, pytest.mark.ray]
 
 DEMO = Path(__file__).parents[2] / "jobs/label-tweets.yaml"
+_ROWS = 120  # a shard: so many that the engine that is loaded first does not do both alone
 _CLEAR = {
     "positive": ["I love it, thank you so much!", "what a great crew, well done", "best trip ever"],
     "negative": ["worst flight ever, I hate it", "you lost my bag again", "rude and useless staff"],
@@ -42,15 +43,15 @@ class Labelled:
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) -> Labelled:
-    """The job of the demo over two shards of twelve rows, each labelled by an engine of its own
-    (on one GPU by the same)."""
+    """The job of the demo over two shards, by two engines (on one GPU by one)."""
     folder = tmp_path_factory.mktemp("labels")
-    write_clear_tweets(folder / "rows", shards=2, rows=12)
+    write_clear_tweets(folder / "rows", shards=2, rows=_ROWS)
     workers = min(2, len(offer().gpus)) or 2
     arguments = [
         *("--set", "input.path=rows/*.parquet"),
         *("--set", "output.keep=[id, text, sentiment]"),
         *("--set", "label.gold=sentiment"),
+        *("--set", "duplicates.answer_once=false"),
         *("--output", "out"),
         *("--workers", workers),
     ]
@@ -61,7 +62,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory, launcher, read_output) ->
 
 
 def test_two_engines_label_every_row_once(labelled: Labelled) -> None:
-    assert labelled.table["id"].to_pylist() == list(range(24))
+    assert labelled.table["id"].to_pylist() == list(range(2 * _ROWS))
     assert len(labelled.facts["engines"]) == (min(2, len(offer().gpus)) or 2)
 
 
