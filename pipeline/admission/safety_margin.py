@@ -18,8 +18,9 @@ gaming card, where 200 tokens of prompt take as long as a dozen steps, but no bo
 small model on a CPU. Near 1 it is taken as it is; small ones are squared as well, since a
 preemption delays more than its own request.
 
-What is recomputed in fact moves the margin; what it rose by is forgotten again, since most of it
-is recomputed at the start, of lengths that were not known then.
+What is recomputed in fact moves the margin. What it rose by is forgotten again, soon at the start,
+since most of that is of lengths that were not known then, and ever more slowly: what is recomputed
+later on comes of data that keep changing.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ import numpy as np
 _UNMEASURED = 2.5  # standard deviations, while steps are few
 _LEAST, _MOST = -1.0, 4.0
 _LEAST_CHANCE, _MOST_CHANCE = 0.003, 0.85
-_OFFSET = 1.5  # at most, either way, by what is recomputed in fact
+_OFFSET = 2.5  # at most, either way, by what is recomputed in fact
 _RECOMPUTED = 0.004  # the share of all computed tokens aimed at, at least
 _PER_TOKEN = 4e-4  # of recomputation: one preemption is about 0.16
 _ENOUGH_PURE, _ENOUGH_MIXED = 4, 1  # steps of decoding only, and with prefill
 _LOOK_AGAIN = 32  # steps
 _FADE = 1 - 1 / 512  # of a step's weight, with each later one
-_MEMORY = 1 / 64  # of the running means, and of caution, with each new request
+_MEMORY = 1 / 64  # of the running means, with each new request
+# requests until a rise is forgotten: at first, for each that ended more, and at most
+_KEPT, _LONGER, _KEPT_MOST = 64, 0.5, 1024
 
 
 class SafetyMargin:
@@ -50,10 +53,11 @@ class SafetyMargin:
         self._aim = _RECOMPUTED
         self._steps = 0
         self._pure = self._mixed = 0  # of decoding only, and with prefill
-        self._chance: float | None = None  # of overflow, worth it with ``_batch`` requests running
+        self._chance: float | None = None  # of overflow, worth it with ``_weighed_with`` running
         self._xx = np.zeros((2, 2))
         self._xy = np.zeros(2)
-        self._batch = 1.0
+        self._batch = 1.0  # requests that decode, in the mean
+        self._weighed_with = 1.0  # the same when ``_chance`` was weighed
         self._prompt, self._completion = 0.0, expected_tokens  # running means, tokens
         self._ended = 0
 
@@ -64,9 +68,10 @@ class SafetyMargin:
 
     def at(self, running: int) -> float:
         """With ``running`` requests running now."""
-        if self._chance is None or running >= self._batch:
+        if self._chance is None or running >= self._weighed_with:
             return self.value
-        return self._clamped(_deviations(self._chance * (self._batch / max(running, 1)) ** 2))
+        worth = self._chance * (self._weighed_with / max(running, 1)) ** 2
+        return self._clamped(_deviations(worth))
 
     def stepped(
         self, seconds: float, *, sequences: int, prefill_tokens: int = 0, steps: int = 1
@@ -102,7 +107,8 @@ class SafetyMargin:
         self._ended += 1
         share = max(_MEMORY, 1 / (self._ended + 4))
         self._completion += (completion_tokens - self._completion) * share
-        self._offset -= max(self._offset, 0.0) * _MEMORY
+        kept = min(_KEPT + _LONGER * self._ended, _KEPT_MOST)
+        self._offset -= max(self._offset, 0.0) / kept
 
     def generated(self, tokens: int) -> None:
         """This many tokens were computed for the first time."""
@@ -127,7 +133,7 @@ class SafetyMargin:
         fixed, per_token = np.linalg.solve(self._xx + ridge, self._xy)
         if per_token <= 0:
             return
-        batch = max(self._batch, 1.0)
+        batch = self._weighed_with = max(self._batch, 1.0)
         gain = self._completion / batch * max(fixed, 0.0) / batch
         again = self._prompt + self._completion / 4  # the newest has generated least
         self._chance = gain / (again * per_token)

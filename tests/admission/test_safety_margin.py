@@ -64,10 +64,35 @@ def test_what_was_recomputed_long_ago_makes_it_careful_no_more() -> None:
     made = SafetyMargin(200)
     before = made.value
     made.recomputed(3_000)
-    for _ in range(200):
+    for _ in range(400):
         made.ended(200)
 
     assert before <= made.value < before + 0.1
+
+
+def test_what_is_recomputed_later_is_kept_in_mind_for_longer() -> None:
+    early, late = SafetyMargin(200), SafetyMargin(200)
+    for _ in range(2_000):
+        late.ended(200)
+    for made in (early, late):
+        made.recomputed(3_000)
+        for _ in range(200):
+            made.ended(200)
+
+    assert late.value > early.value
+
+
+def test_few_that_run_have_a_margin_that_does_not_change_until_it_is_weighed_anew() -> None:
+    made = SafetyMargin(200)
+    made.admitted(200)
+    made.stepped(1.0, sequences=4, prefill_tokens=200)
+    for _ in range(6):
+        made.stepped(0.02, sequences=4)
+    before = made.at(2)
+    for _ in range(8):
+        made.stepped(0.02, sequences=64)
+
+    assert made.at(2) == before
 
 
 def test_calm_work_lowers_it_slowly() -> None:
