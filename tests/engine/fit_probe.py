@@ -227,7 +227,7 @@ def _too_large(model: ModelFolder, given: dict[str, Any]) -> dict[str, Any]:
     try:
         VllmEngine(model, given | {"kv_cache_memory_bytes": 1 << 40}).close()
     except EngineOutOfMemory as e:
-        return {"need": e.shortage.need, "message": str(e)}
+        return {"need": e.shortage.need.name, "message": str(e)}
     return {}
 
 

@@ -123,7 +123,7 @@ def test_a_live_engines_weights_are_predicted_within_a_hundredth(live, model: Mo
 
 def test_a_cache_that_is_too_large_is_known_as_that(live) -> None:
     """From it follows with how much less the next engine is loaded (``oom_fallback``)."""
-    assert live["too_large"]["need"] == MemoryNeed.CACHE, live["too_large"]
+    assert live["too_large"]["need"] == MemoryNeed.CACHE.name, live["too_large"]
 
 
 @pytest.fixture(scope="module")

@@ -151,7 +151,8 @@ class Loss:
     left: list[str]
 
 
-@pytest.fixture(scope="module")
+# long: chaos/test_kills kills a worker too, and its run has every row
+@pytest.fixture(scope="module", params=[pytest.param("worker", marks=pytest.mark.long)])
 def loss(
     tmp_path_factory: pytest.TempPathFactory, launcher, shared_ray: SharedRay, write_shards
 ) -> Loss:

@@ -26,7 +26,7 @@ sampling: {{max_tokens: 40, stop: ","}}
 output: {{path: out, keep: [id]}}
 engine: {{core: {core}, max_num_seqs: 32, max_model_len: 4096}}
 duplicates: {{answer_once: false}}
-faults: {{row_timeout_seconds: 12, grace_seconds: 0}}
+faults: {{row_timeout_seconds: 20, grace_seconds: 0}}
 resources: {{workers: 1}}
 """
 _ROWS = 256
