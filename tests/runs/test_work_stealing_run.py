@@ -16,7 +16,7 @@ from tests.runs.slow_job import still_alive, workers_on
 from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
 
-# long: who takes over what is decided in dispatch/work_stealing, whose tests are quick
+# long: who takes over what is decided in dispatch/work_stealing: dispatch/test_dispatcher
 pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 # about 20 requests at once, some 20 steps each: either worker alone would need half a minute
