@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.in_process import check, job, prepare, run_here
+from tests.runs.slow_job import actors_on, still_alive
 from tests.support.processes import Finished, Launcher
 from tests.support.ray_head import SharedRay
 from tests.support.samples import write_model
@@ -104,7 +105,10 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(
 ) -> None:
     def run() -> Finished:
         join = ("--address", shared_ray.address, "--workers", "1")
-        return _run(launcher, folder, *join, **shared_ray.environment)
+        ended = _run(launcher, folder, *join, **shared_ray.environment)
+        # what writes its log there closes it a little later: only then can the disk be changed
+        assert still_alive(actors_on(shared_ray), 60) == []
+        return ended
 
     stopped = run()
     assert stopped.code == 1, stopped.err
