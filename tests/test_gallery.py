@@ -15,6 +15,8 @@ from pipeline.driver.plan.plan import InputPlan, check_input, make_plan
 from pipeline.driver.trial.client import WarmEngine
 from pipeline.driver.trial.trial import Trial, try_rows
 
+pytestmark = pytest.mark.early
+
 ROOT = Path(__file__).parent.parent
 JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.yaml"))
 DATA = sorted(path.name for path in (ROOT / "jobs/data").iterdir() if path.suffix != ".md")
