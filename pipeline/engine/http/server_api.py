@@ -87,7 +87,7 @@ class ServerApi(ABC):
         """What is sent for ``request``. Raises RowError."""
 
     def _pieces(self) -> Pieces:
-        """What makes one answer of a stream."""
+        """What makes one answer of a stream; only servers that stream are asked (``_streams``)."""
         raise NotImplementedError
 
     @abstractmethod
@@ -100,11 +100,13 @@ class ServerApi(ABC):
         """Raise RowError or Refused where another prompt was read than was sent."""
 
     def _pairs(self, found: Any, wanted: Sequence[int]) -> Iterable[tuple[int, Any]]:
-        """The likeliest tokens in what stands at ``_logprobs_at``, (id, log-probability)."""
+        """The likeliest tokens in what stands at ``_logprobs_at``, (id, log-probability); only
+        asked of servers whose ``probe`` says that they tell them."""
         raise NotImplementedError
 
     async def _ask_briefly(self, number: int) -> None:
-        """Have a few tokens written, for a prompt that is another one for each ``number``."""
+        """Have a few tokens written, for a prompt that is another one for each ``number``; only
+        of servers that do not say how many requests they work on at once."""
         raise NotImplementedError
 
     async def answer(self, request: Request, written: Written | None) -> Completion:
